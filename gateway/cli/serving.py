@@ -1,0 +1,112 @@
+"""`serve` and `demo`."""
+# ruff: noqa: PLC0415 - what a command needs is imported inside it: `token` must not wait for what `serve` needs
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from gateway.cli.banner import address, print_demo
+from gateway.cli.options import (
+    ConfigFile,
+    ControlHost,
+    ControlPort,
+    Host,
+    LogFormat,
+    LogLevel,
+    Port,
+    RedisUrl,
+    Workers,
+    fail,
+    load,
+)
+from gateway.config import Config, warnings
+from gateway.errors import StartupError
+from protocol import WEBSOCKET_PATH
+
+if TYPE_CHECKING:
+    from gateway.supervisor import Serving
+
+
+def serve(
+    config: ConfigFile = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    control_host: ControlHost = None,
+    control_port: ControlPort = None,
+    redis_url: RedisUrl = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    flags = {
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "control_host": control_host,
+        "control_port": control_port,
+        "redis_url": redis_url,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    run(load(config, flags).config)
+
+
+def demo(
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    control_host: ControlHost = None,
+    control_port: ControlPort = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Serve with a demo page and everything made up for it: no configuration needed.
+
+    Authentication is on, with a secret and an API key that are new with each start unless the environment has some.
+    """
+    flags = {
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "control_host": control_host,
+        "control_port": control_port,
+        "log_level": log_level,
+    }
+    presets = {
+        "auth": {"hmac_secret": secrets.token_urlsafe(32)},
+        "control": {"demo": True, "api_keys": [secrets.token_urlsafe(18)]},
+        "namespaces": {"chat": {"subscribe_by": "authenticated", "publish_by": "subscriber"}},
+    }
+    run(load(None, flags, presets=presets).config, demo=True)
+
+
+def run(config: Config, *, demo: bool = False) -> NoReturn:
+    from gateway.log import configure_logging, get_logger
+    from gateway.supervisor import Supervisor
+
+    configure_logging(config.log, process="supervisor")
+    log = get_logger()
+    for warning in warnings(config):
+        log.warning("dangerous configuration", warning=warning)
+
+    def say_ready(serving: Serving) -> None:
+        if demo:
+            print_demo(config, serving)
+        else:
+            log.info(
+                "serving",
+                websocket=f"ws://{address(serving.public_host, serving.public_port)}{WEBSOCKET_PATH}",
+                control=f"http://{address(serving.control_host, serving.control_port)}",
+                workers=serving.workers,
+                redis=f"embedded {serving.embedded}" if serving.embedded else "as configured",
+            )
+
+    try:
+        code = asyncio.run(Supervisor(config).run(say_ready))
+    except StartupError as error:
+        fail(str(error))
+    raise typer.Exit(code)

@@ -1,0 +1,56 @@
+"""What is wrong, or worth a warning, in a configuration whose single values are all valid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.config.model import Config, is_loopback
+from gateway.config.schema import NAMESPACES, SettingPath, env_name
+
+
+def unreachable(config: Config) -> str:
+    """Why nobody could connect, or ""."""
+    auth = config.auth
+    if auth.hmac_secret or auth.hmac_secret_previous or auth.jwks_url or auth.insecure or auth.anonymous:
+        return ""
+    return (
+        "[auth]: nobody could connect: set hmac_secret or jwks_url "
+        f"({env_name(('auth', 'hmac_secret'))}, {env_name(('auth', 'jwks_url'))}), or anonymous = true; "
+        "`nexus-gateway demo` needs no configuration"
+    )
+
+
+def unavailable(config: Config) -> Iterator[tuple[SettingPath, str]]:
+    """Settings for what this version does not serve yet."""
+    for name, namespace in config.namespaces.items():
+        for key in ("history_size", "history_ttl_s", "recover", "presence", "join_leave"):
+            if getattr(namespace, key):
+                yield (NAMESPACES, name, key), "not available in this version; remove it"
+        if namespace.slow_consumer == "conflate":
+            yield (NAMESPACES, name, "slow_consumer"), '"conflate" is not available in this version; use "drop"'
+
+
+def warnings(config: Config) -> list[str]:
+    """What is allowed and dangerous. One sentence each: what, and what it means."""
+    found = []
+    auth, control, server = config.auth, config.control, config.server
+    if auth.insecure:
+        found.append("[auth] insecure = true: anybody may connect as any user and do everything; never in production")
+        if auth.hmac_secret or auth.jwks_url:
+            found.append("[auth] insecure = true: hmac_secret and jwks_url are not used, tokens are not checked")
+    if auth.jwks_url and not auth.audience:
+        found.append(
+            "[auth] audience is empty: tokens that the issuer of jwks_url made for other applications are accepted, too"
+        )
+    if auth.hmac_secret and auth.hmac_secret == auth.hmac_secret_previous:
+        found.append("[auth] hmac_secret_previous is the same as hmac_secret: the secret was not rotated")
+    if "*" in server.allowed_origins:
+        found.append('[server] allowed_origins = ["*"]: a page of any site may connect from a visitor\'s browser')
+    if not is_loopback(control.host):
+        found.append(
+            f'[control] host = "{control.host}": the metrics and the HTTP API are open to that network; '
+            "keep the port behind a firewall"
+        )
+        if control.demo:
+            found.append("[control] demo = true on that host: whoever opens the page gets a token")
+    return found

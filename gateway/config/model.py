@@ -1,0 +1,270 @@
+"""The configuration as typed, validated sections. A leaf: no file, environment or log is touched here.
+
+Every key has its unit in its name or its type. Unknown keys are errors. `gateway.config.load` fills these models from
+a TOML file, the environment and flags.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Who = Literal["nobody", "subscriber", "authenticated", "anyone"]
+SubscribeBy = Literal["nobody", "token", "authenticated", "anyone"]
+SlowConsumer = Literal["catch_up", "conflate", "drop", "disconnect"]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(ge=0, le=31_536_000)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Secret = Annotated[str, Field(repr=False)]
+"""A value that no message, log line or listing may show. `repr=False` is what marks a field as secret."""
+
+MIN_SECRET_BYTES = 32
+"""RFC 7518 §3.2: a key of the size of the hash output or larger must be used with HMAC."""
+
+
+def is_loopback(host: str) -> bool:
+    """True for `localhost` and for addresses that only this machine reaches."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_jwks_url(url: str) -> None:
+    """Raise ValueError unless nobody on the way can change what `url` answers, and it may be written to the log."""
+    parts = urlsplit(url)
+    if parts.port == 0 or "@" in parts.netloc:
+        raise ValueError("must not contain a user name or password, nor port 0")
+    secure = parts.scheme == "https" and parts.hostname
+    if not secure and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+        raise ValueError("must be https:// (http:// only on loopback): whoever controls the key set is every user")
+
+
+class Section(BaseModel):
+    """Base of all sections: closed, immutable, with field docstrings as descriptions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Server(Section):
+    """The public port: WebSockets and health."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - the public port is meant to be reached from everywhere
+    """Address to listen on."""
+    port: Port = 8000
+    """Port to listen on; 0 = any free one, printed at start."""
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Edge worker processes; 0 = one per core."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of pages that may connect, exact match (`https://app.example.com`). Empty = pages served from the same
+    host name, any port. `["*"]` = any page. Clients that send no Origin (apps, scripts) are not concerned."""
+    drain_window_s: Seconds = 5.0
+    """On SIGTERM: time over which clients are closed, one by one; 0 = at once."""
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin not in ("*", "null") and ("://" not in origin or origin.count("/") != 2 or "*" in origin):
+                raise ValueError(f'"{origin}" is not an origin: write scheme://host[:port] without a path, or "*"')
+        return origins
+
+
+class Control(Section):
+    """The private port: HTTP API for backends, metrics, demo page."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback exposes the metrics to that network."""
+    port: Port = 9000
+    """Port to listen on; 0 = any free one."""
+    api_keys: Annotated[tuple[str, ...], Field(repr=False)] = ()
+    """Keys that backends send as `X-API-Key`. Empty = the API refuses every call."""
+    demo: bool = False
+    """Serve `/demo`, with tokens for whoever opens the page."""
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        if any(len(key) < 16 for key in keys):
+            raise ValueError("an API key needs at least 16 characters")
+        return keys
+
+
+class Auth(Section):
+    """Who may connect: JSON Web Tokens."""
+
+    hmac_secret: Secret = ""
+    """Secret for HS256/384/512, at least 32 bytes."""
+    hmac_secret_previous: Secret = ""
+    """The secret before the last rotation; tokens signed with it are still accepted."""
+    jwks_url: str = ""
+    """Key set for RS256, ES256 and EdDSA: an `https://` URL, or a file path."""
+    jwks_refresh_s: Annotated[float, Field(ge=10, le=86_400)] = 300.0
+    """Time between two reads of the key set. An unknown key id causes an earlier one, at most every 10 s."""
+    audience: str = ""
+    """`aud` that tokens must name; empty = not checked."""
+    issuer: str = ""
+    """`iss` that tokens must name; empty = not checked."""
+    leeway_s: Annotated[float, Field(ge=0, le=300)] = 5.0
+    """Difference between the clocks of token issuer and gateway that is tolerated."""
+    expired_close_delay_s: Seconds = 25.0
+    """Time that a client has to refresh after its token expired before it is closed with 3005."""
+    insecure: bool = False
+    """Everyone may do everything, as any user. For demos and tests only."""
+    anonymous: bool = False
+    """Clients without a token may connect, as user ""."""
+
+    @field_validator("hmac_secret", "hmac_secret_previous")
+    @classmethod
+    def _long_enough(cls, secret: str) -> str:
+        if "-----BEGIN" in secret:
+            raise ValueError("is a key in PEM form, not a secret; public keys are read from jwks_url")
+        if secret and len(secret.encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"needs at least {MIN_SECRET_BYTES} bytes, has {len(secret.encode())}")
+        return secret
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _safe_url(cls, url: str) -> str:
+        if "://" in url:
+            check_jwks_url(url)
+        return url
+
+
+class Redis(Section):
+    """The bus between backends and workers."""
+
+    url: Secret = ""
+    """`redis://`, `rediss://` or `unix://` URL; empty = a private embedded server, gone with the supervisor."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,32}$")] = "gw"
+    """First part of every Redis key and channel."""
+    connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """Time to open a connection to Redis."""
+    probe_interval_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """Time between two PINGs on the subscriber connection; no answer within the same time = reconnect."""
+
+    @field_validator("url")
+    @classmethod
+    def _scheme(cls, url: str) -> str:
+        if url and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return url
+
+
+class Limits(Section):
+    """What one client, or one worker, may take."""
+
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 15000
+    """WebSocket connections per worker; a full worker answers 1013. Never above the file limit minus a reserve."""
+    message_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 65536
+    """Largest message from a client; a larger one closes the connection with 1009."""
+    publication_bytes: Annotated[int, Field(ge=1024, le=268_435_456)] = 1_048_576
+    """Largest payload taken from a Redis channel; a larger one is dropped, counted and logged."""
+    channels_per_client: Annotated[int, Field(ge=1, le=100_000)] = 128
+    """Channels that a client may subscribe to; server-side ones are not counted."""
+    channel_length: Annotated[int, Field(ge=16, le=1024)] = 255
+    """Characters in a channel name."""
+    commands_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 100.0
+    """Commands per second that a client may send for long; above it: error 111, then close 3013."""
+    commands_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    """Commands that a client may send at once."""
+    connect_timeout_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """Time for the handshake, and again from the handshake to `connect` (3502)."""
+    close_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """Time that a client has to answer a close frame before its socket is reset."""
+    history_page: Annotated[int, Field(ge=1, le=10_000)] = 300
+    """Publications that one history reply holds at most."""
+
+
+class Keepalive(Section):
+    """Finding out that a client is gone."""
+
+    ping_interval_s: Annotated[float, Field(ge=0.2, le=3600)] = 25.0
+    """Time between two pings to a client; the first comes at a random point in its second half."""
+    pong_timeout_s: Annotated[float, Field(ge=0.1, le=3600)] = 8.0
+    """Time that a client has to answer a ping (3012). Shorter than the interval."""
+
+    @model_validator(mode="after")
+    def _shorter(self) -> Keepalive:
+        if self.pong_timeout_s >= self.ping_interval_s:
+            raise ValueError("pong_timeout_s must be shorter than ping_interval_s")
+        return self
+
+
+class Delivery(Section):
+    """Fan-out and its bounds."""
+
+    queue_messages: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Publications that wait for one channel's next pass; past it the oldest is dropped and counted."""
+    queue_bytes: Annotated[int, Field(ge=65_536, le=2**31)] = 16_777_216
+    """Bytes that wait for one channel's next pass."""
+    send_budget_bytes: Annotated[int, Field(ge=16_384, le=2**31)] = 1_048_576
+    """Bytes that may wait in one connection's send buffer before it counts as slow."""
+    slice_deliveries: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Writes in a row before the event loop turns to other work."""
+    unsubscribe_delay_s: Seconds = 5.0
+    """Time that a channel without local subscribers stays subscribed in Redis, so that reconnects do not churn it."""
+
+
+class Log(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """debug: protocol decisions · info: connections opened and closed, lifecycle · warning: something a person should
+    look at · error: something is broken."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """auto = console on a terminal, else JSON, one object per line."""
+
+
+class Namespace(Section):
+    """Rules for the channels `<name>:…`; `default` is for channels without a namespace."""
+
+    history_size: Count = 0
+    """Publications kept per channel; 0 = none."""
+    history_ttl_s: Seconds = 0.0
+    """Time that publications are kept."""
+    recover: bool = False
+    """Clients that come back get what they missed. Needs history."""
+    presence: bool = False
+    """Keep who is subscribed."""
+    join_leave: bool = False
+    """Tell subscribers who joins and leaves."""
+    subscribe_by: SubscribeBy = "authenticated"
+    """Who may subscribe."""
+    publish_by: Who = "nobody"
+    """Which clients may publish. Backends publish through Redis or the API in any case."""
+    history_by: Who = "subscriber"
+    """Which clients may read the history."""
+    presence_by: Who = "subscriber"
+    """Which clients may read the presence."""
+    slow_consumer: SlowConsumer = "catch_up"
+    """What happens to a subscriber whose send budget is used up. `catch_up` needs history; without it, `drop`."""
+    server_side: tuple[str, ...] = ()
+    """Channels of this namespace, by full name, that every client is subscribed to when it connects."""
+
+
+NAMESPACE_NAME = r"^[A-Za-z0-9_.\-]{1,64}$"
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    server: Server = Server()
+    control: Control = Control()
+    auth: Auth = Auth()
+    redis: Redis = Redis()
+    limits: Limits = Limits()
+    keepalive: Keepalive = Keepalive()
+    delivery: Delivery = Delivery()
+    log: Log = Log()
+    namespaces: dict[Annotated[str, Field(pattern=NAMESPACE_NAME)], Namespace] = Field(
+        default_factory=lambda: {"default": Namespace()}
+    )
+
+    @field_validator("namespaces")
+    @classmethod
+    def _default(cls, namespaces: dict[str, Namespace]) -> dict[str, Namespace]:
+        return namespaces if "default" in namespaces else {"default": Namespace(), **namespaces}

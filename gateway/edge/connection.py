@@ -1,0 +1,344 @@
+"""One WebSocket connection past its handshake: bytes to commands, messages to bytes.
+
+No task, no queue and no timer belongs to a connection. What a session sends is corked: everything due in one pass
+leaves in one write. Publications skip the protocol object: their frames are made once and shared by all receivers. That
+is correct because server frames are unmasked and stateless; `deliver` writes only while the connection is open, on
+the loop's thread, and the gateway never sends fragmented messages. `deliver` is the transport's own `write` while all
+is well, and is exchanged when it is not: nothing of ours runs for a delivery.
+
+States: open → closing → closed. The session is closed first, then the socket. `opening` is what comes before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
+
+from gateway.edge.handshake import Upgrade
+from gateway.edge.shared import Shared
+from gateway.edge.wire import take_apart, write_pending
+from gateway.metrics import names
+from gateway.session import Session
+from protocol.codes import BAD_COMMAND, NO_PONG, SLOW, STALE, TRY_AGAIN_LATER, DisconnectCode
+from protocol.encodings import ENCODINGS, TEXT, Encoding
+from protocol.errors import DecodeError
+from protocol.frames import frame
+
+NATIVE_PING: Final = b"\x89\x00"
+"""An unmasked ping frame without payload."""
+_PINGS: Final = {encoding.name: frame(encoding, encoding.ping) for encoding in ENCODINGS}
+
+
+def _refuse(_frames: bytes) -> bool:
+    """`deliver` of a connection whose send budget is used up."""
+    return True
+
+
+def _ignore(_frames: bytes) -> None:
+    """`deliver` of a connection that is closing: it is neither slow nor there."""
+
+
+class Connection(asyncio.Protocol):
+    """Bytes to commands, messages to bytes."""
+
+    __slots__ = (
+        "_corked",
+        "_fragments",
+        "_open",
+        "_owes_pong",
+        "_paused",
+        "_session",
+        "_shared",
+        "_slow",
+        "_transport",
+        "_ws",
+        "deliver",
+        "encoding",
+        "native_ping",
+        "opened_at",
+        "peer",
+        "slot",
+    )
+
+    def __init__(
+        self, shared: Shared, transport: asyncio.Transport, websocket: ServerProtocol, upgrade: Upgrade, peer: str
+    ) -> None:
+        """Take over a socket whose handshake is done: `websocket` is in state OPEN, the response is written."""
+        self._shared = shared
+        self._ws = websocket
+        self._transport = transport
+        self._session: Session | None = None
+        self._corked: list[bytes] | None = None
+        self._fragments: bytearray | None = None
+        self._open = True
+        self._slow = False
+        self.deliver: Callable[[bytes], bool | None] = transport.write
+        self._paused = False
+        self._owes_pong = False
+        self.slot = -1
+        self.encoding: Encoding = upgrade.encoding
+        self.native_ping = upgrade.native_ping
+        self.peer = peer
+        self.opened_at = 0.0
+
+    def start(self) -> None:
+        """Admit the client, or turn it away when the worker is full."""
+        shared = self._shared
+        if shared.full:
+            shared.counters[names.REFUSED_FULL] += 1
+            self._start_closing(TRY_AGAIN_LATER)
+            return
+        self.opened_at = shared.session.clock.monotonic()
+        self._transport.set_write_buffer_limits(high=shared.config.delivery.send_budget_bytes)
+        shared.connections[self] = None
+        shared.counters[names.CONNECTIONS] += 1
+        shared.counters[names.OPENED] += 1
+        shared.connects.start(self)
+        self._session = Session(shared.session, self)
+        shared.changed()
+
+    # asyncio.Protocol.
+
+    def data_received(self, data: bytes) -> None:
+        self._shared.counters[names.BYTES_IN] += len(data)
+        websocket = self._ws
+        websocket.receive_data(data)
+        self.events_received(websocket.events_received())
+        if self._slow:
+            # It asks and does not read the answers (pongs among them): no more questions until it has.
+            self._transport.pause_reading()
+
+    def events_received(self, events: Sequence[object]) -> None:
+        """What the protocol object has read."""
+        for event in events:
+            if isinstance(event, Frame):
+                self._frame_received(event)
+        self._write_protocol_data()
+
+    def eof_received(self) -> bool | None:
+        self._ws.receive_eof()
+        self._write_protocol_data()
+        return None
+
+    def pause_writing(self) -> None:
+        """The send budget is used up."""
+        self._slow = True
+        if self._open:
+            self.deliver = _refuse
+
+    def resume_writing(self) -> None:
+        self._slow = False
+        if self._open:
+            self.deliver = self._transport.write
+        if not self._paused:
+            self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        shared = self._shared
+        self._shut()
+        shared.connects.met(self)
+        shared.closings.met(self)
+        shared.wheel.remove(self)
+        if shared.connections.pop(self, 0) is None:
+            shared.counters[names.CONNECTIONS] -= 1
+            shared.counters[names.CLOSED] += 1
+        if self._session is not None:
+            self._session.closed("connection lost")
+            self._log_closed(exc)
+            self._session = None
+        self._corked = self._fragments = None
+        take_apart(self._ws)
+        shared.changed()
+
+    def _log_closed(self, exc: Exception | None) -> None:
+        session, websocket = self._session, self._ws
+        if session is None:
+            return
+        close = websocket.close_sent or websocket.close_rcvd
+        first = "client" if websocket.close_rcvd_then_sent else "gateway" if websocket.close_sent else "network"
+        self._shared.log.info(
+            "connection closed",
+            client=session.client,
+            user=session.user,
+            peer=self.peer,
+            code=close.code if close is not None else 1006,
+            reason=(close.reason if close is not None else str(exc or "connection lost")),
+            closed_by=first,
+            seconds=round(self._shared.session.clock.monotonic() - self.opened_at, 1),
+        )
+
+    # Frames.
+
+    def _frame_received(self, event: Frame) -> None:
+        opcode = event.opcode
+        if opcode is Opcode.PING or opcode is Opcode.CLOSE:
+            if opcode is Opcode.CLOSE and self._session is not None:
+                self._shut()
+                self._session.closed("closed by the client")
+            return
+        if opcode is Opcode.PONG:
+            if self.native_ping:
+                self._owes_pong = False
+            return
+        if opcode is Opcode.CONT or not event.fin:
+            # A message in pieces. Its size is bounded by the protocol object.
+            if self._fragments is None:
+                self._fragments = bytearray()
+            if opcode is not Opcode.CONT and int(opcode) != self.encoding.opcode:
+                self._wrong_type()
+                return
+            self._fragments += event.data
+            if not event.fin:
+                return
+            payload = bytes(self._fragments)
+            self._fragments = None
+        elif int(opcode) != self.encoding.opcode:
+            self._wrong_type()
+            return
+        else:
+            payload = bytes(event.data)
+        self._message_received(payload)
+
+    def _wrong_type(self) -> None:
+        kind = "text" if self.encoding.opcode == TEXT else "binary"
+        self._fail(1003, f"{self.encoding.name} travels in {kind} frames")
+
+    def _message_received(self, payload: bytes) -> None:
+        session = self._session
+        if session is None or not self._open:
+            return
+        if payload == self.encoding.ping and self._owes_pong and not self.native_ping:
+            self._owes_pong = False
+            return
+        try:
+            commands = self.encoding.decode_commands(payload)
+        except DecodeError as error:
+            if self.encoding.opcode == TEXT and isinstance(error.__cause__, UnicodeDecodeError):
+                self._fail(1007, "invalid UTF-8 in a text frame")
+            else:
+                session.disconnect(BAD_COMMAND, str(error))
+            return
+        if self._owes_pong and not self.native_ping:
+            # A pong may share its frame with commands, or be written with more whitespace than ours.
+            pong = next((command for command in commands if command.is_pong), None)
+            if pong is not None:
+                self._owes_pong = False
+                commands.remove(pong)
+                if not commands:
+                    return
+        session.receive(commands)
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Close for a violation of the WebSocket protocol itself (RFC 6455 §7.1.7)."""
+        if self._session is not None:
+            self._session.closed(reason)
+        if self._open:
+            self._shut()
+            self._ws.fail(code, reason)
+            self._write_protocol_data()
+
+    # What the session asks for (gateway.session.Outlet).
+
+    def send(self, message: bytes) -> None:
+        if self._corked is None:
+            self._corked = [message]
+        else:
+            self._corked.append(message)
+
+    def flush(self) -> None:
+        messages = self._corked
+        if messages is None or not self._open:
+            return
+        self._corked = None
+        encoding = self.encoding
+        self._transport.write(frame(encoding, encoding.join(messages) if len(messages) > 1 else messages[0]))
+
+    def close(self, disconnect: DisconnectCode) -> None:
+        if self._open:
+            self.flush()
+            self._start_closing(disconnect)
+
+    def too_slow(self) -> None:
+        if self._session is not None:
+            self._session.disconnect(SLOW)
+
+    def subscription_lost(self, channel: str) -> None:
+        if self._session is not None:
+            self._session.subscription_lost(channel)
+
+    def connected(self) -> None:
+        self._shared.connects.met(self)
+        self._shared.wheel.add(self)
+
+    def pause_commands(self) -> None:
+        if self._open and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_commands(self) -> None:
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            if not self._slow:
+                self._transport.resume_reading()
+
+    # Keepalive (gateway.edge.keepalive.Pinged) and deadlines.
+
+    def ping(self) -> None:
+        session = self._session
+        if session is None or not self._open:
+            return
+        session.check_expiry()
+        if self._open and not self._owes_pong:
+            self._owes_pong = True
+            self._shared.counters[names.PINGS] += 1
+            self._transport.write(NATIVE_PING if self.native_ping else _PINGS[self.encoding.name])
+
+    def check_pong(self) -> None:
+        # While commands wait for Redis the socket is not read: the pong may be there.
+        if self._owes_pong and not self._paused and self._session is not None:
+            self._shared.counters[names.NO_PONG] += 1
+            self._session.disconnect(NO_PONG)
+
+    def connect_timed_out(self) -> None:
+        """No `connect` within the connect time-out after the handshake."""
+        if self._session is not None:
+            self._session.disconnect(STALE, "no connect command in time")
+
+    def close_timed_out(self) -> None:
+        """The client did not take part in the closing handshake."""
+        self._transport.abort()
+
+    def shut_down(self, disconnect: DisconnectCode) -> None:
+        """Close from outside, for a reason of the gateway's own."""
+        if self._session is not None:
+            self._session.disconnect(disconnect)
+
+    # Bytes out.
+
+    def _shut(self) -> None:
+        """Nothing of the session's leaves any more, from here on."""
+        self._open = False
+        self.deliver = _ignore
+
+    def _start_closing(self, disconnect: DisconnectCode) -> None:
+        self._shut()
+        self._ws.send_close(disconnect.code, disconnect.reason)
+        self._shared.wheel.remove(self)
+        self._shared.connects.met(self)
+        if self._paused:
+            self.resume_commands()
+        self._write_protocol_data()
+
+    def _write_protocol_data(self) -> None:
+        """Write what the protocol object wants to send; note when it wants to end the connection."""
+        end = write_pending(self._transport, self._ws)
+        if self._ws.close_expected() or end:
+            self._shut()
+            if self not in self._shared.closings:
+                self._shared.closings.start(self)
+        if end and self._session is not None and self._ws.parser_exc is not None:
+            self._session.closed(str(self._ws.parser_exc))

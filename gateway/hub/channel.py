@@ -1,0 +1,117 @@
+"""One channel on one worker: its receivers and what waits for them."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.config import Namespace
+from protocol.encodings import Encoding
+from protocol.replies import Publication
+
+if TYPE_CHECKING:
+    from gateway.hub.interest import Acquisition
+
+
+class Receiver(Protocol):
+    """What the hub needs of a connection."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How its messages look; never changes."""
+        ...
+
+    @property
+    def deliver(self) -> Callable[[bytes], bool | None]:
+        """Write finished WebSocket frames, shared with other receivers. On the path of every delivery.
+
+        The call gives True when nothing was written because the send budget is used up. Looked up for each delivery:
+        it may change from one to the next.
+        """
+        ...
+
+    def too_slow(self) -> None:
+        """Close it for being slow (3008)."""
+        ...
+
+    def subscription_lost(self, channel: str) -> None:
+        """Redis refused the channel after the subscription was accepted."""
+        ...
+
+
+class Held(enum.Enum):
+    """Whether the worker is subscribed to a channel in Redis."""
+
+    NO = 0
+    PENDING = 1
+    YES = 2
+
+
+Audience = tuple[tuple[Encoding, tuple[Receiver, ...]], ...]
+"""Receivers by encoding, frozen for one pass."""
+
+
+class Channel:
+    """The state of one channel. Exists while it has receivers, is being acquired, or lingers in Redis."""
+
+    __slots__ = (
+        "_audience",
+        "acquisitions",
+        "changes",
+        "held",
+        "name",
+        "namespace",
+        "pending",
+        "pending_bytes",
+        "receivers",
+        "redis_name",
+        "running",
+        "waiting",
+    )
+
+    def __init__(self, name: str, redis_name: bytes, namespace: Namespace) -> None:
+        self.name = name
+        self.redis_name = redis_name
+        self.namespace = namespace
+        self.receivers: dict[Receiver, None] = {}
+        self._audience: Audience | None = None
+        self.changes = 0
+        """Times that a receiver has left: a pass that sees it unchanged need not look for leavers."""
+        self.pending: deque[tuple[Publication, int]] | None = None
+        """Publications that wait for the next pass, with their payload bytes; None when there are none."""
+        self.pending_bytes = 0
+        self.running = False
+        """Whether a pass is under way."""
+        self.held = Held.NO
+        self.acquisitions = 0
+        """Sessions that are about to join."""
+        self.waiting: list[Acquisition] | None = None
+        """Who waits for Redis to confirm."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is here and nobody is about to come."""
+        return not self.receivers and not self.acquisitions
+
+    def add(self, receiver: Receiver) -> None:
+        self.receivers[receiver] = None
+        self._audience = None
+
+    def remove(self, receiver: Receiver) -> bool:
+        """False when it was not here."""
+        if self.receivers.pop(receiver, 0) == 0:
+            return False
+        self._audience = None
+        self.changes += 1
+        return True
+
+    def audience(self) -> Audience:
+        """The receivers by encoding. Kept until somebody comes or goes."""
+        if self._audience is None:
+            groups: dict[Encoding, list[Receiver]] = {}
+            for receiver in self.receivers:
+                groups.setdefault(receiver.encoding, []).append(receiver)
+            self._audience = tuple((encoding, tuple(receivers)) for encoding, receivers in groups.items())
+        return self._audience

@@ -1,0 +1,181 @@
+"""Carrying out commands, in order.
+
+Theory of operation. `receive` takes the commands of one WebSocket message. They run in order, on the caller's stack,
+without a task: nearly all of them end at once. One that waits (for Redis to confirm a channel) suspends the rest; when
+too many wait, the socket is not read until they are done. Consecutive `subscribe` commands are one step, so that 100
+channels wait once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import astuple
+
+from gateway.metrics import names
+from gateway.session.connecting import connect, refresh
+from gateway.session.outcomes import Disconnect, Refusal
+from gateway.session.permissions import check_history, check_presence
+from gateway.session.publishing import publish
+from gateway.session.subscribing import sub_refresh, subscribe, unsubscribe
+from gateway.tasks import Steps
+from protocol.codes import (
+    BAD_COMMAND,
+    BAD_REQUEST,
+    METHOD_NOT_FOUND,
+    NOT_AVAILABLE,
+    SERVER_ERROR,
+    TOO_MANY_COMMANDS,
+    TOO_MANY_REQUESTS,
+)
+from protocol.commands import REQUESTS, Command
+from protocol.replies import PingResult, Reply
+
+if TYPE_CHECKING:
+    from gateway.session.session import Session
+
+MAX_ID: Final = 2**32 - 1
+"""Command ids are uint32."""
+WAITING: Final = 16
+"""Commands that may wait behind one that waits for Redis; with more, the socket is not read meanwhile."""
+
+
+class CommandQueue:
+    """The commands of one session: admitted at a rate, carried out one after the other."""
+
+    __slots__ = ("_full_again_at", "_queue", "_refused", "_steps")
+
+    def __init__(self) -> None:
+        self._queue: list[Command] = []
+        self._steps: Steps | None = None
+        self._full_again_at = 0.0
+        self._refused = 0
+
+    def receive(self, session: Session, commands: list[Command]) -> None:
+        """Take the commands of one message. All answers that are due at once leave in one write."""
+        if session.closed_with is not None:
+            return
+        context = session.context
+        context.counters[names.COMMANDS] += len(commands)
+        now = context.clock.monotonic()
+        admitted, self._full_again_at = context.rate.admit(self._full_again_at, len(commands), now)
+        if admitted:
+            self._queue.extend(commands[:admitted] if admitted < len(commands) else commands)
+            if self._steps is None:
+                self._run(session)
+            elif len(self._queue) > WAITING:
+                session.outlet.pause_commands()
+        if admitted < len(commands):
+            self._refuse(session, commands[admitted:])
+        elif self._refused:
+            self._refused -= 1
+        session.outlet.flush()
+
+    def close(self) -> None:
+        """Carry out nothing more; a command that waits is stopped where it waits."""
+        self._queue.clear()
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.close()
+
+    def _refuse(self, session: Session, commands: list[Command]) -> None:
+        """Too many commands: an error for each, and the door for a client that does not listen."""
+        for command in commands:
+            self._refused += 1
+            if self._refused > session.context.config.limits.commands_burst:
+                session.disconnect(TOO_MANY_COMMANDS, f"{self._refused} commands above the rate limit")
+                return
+            session.fail(command.id, Refusal(TOO_MANY_REQUESTS))
+
+    def _run(self, session: Session) -> None:
+        steps = Steps(self._carry_out(session), lambda error: self._ended(session, error))
+        if not steps.start():
+            self._steps = steps
+
+    def _ended(self, session: Session, error: BaseException | None) -> None:
+        """All queued commands are carried out: at once, or (then `_steps` is set) after a wait."""
+        waited, self._steps = self._steps, None
+        if isinstance(error, Disconnect):
+            session.disconnect(error.disconnect, error.why)
+        elif error is not None:
+            session.context.counters[names.ERRORS] += 1
+            session.context.log.error("session failed", client=session.client, exc_info=error)
+            session.disconnect(SERVER_ERROR, type(error).__name__)
+        if waited is not None and session.closed_with is None:
+            session.outlet.flush()
+            session.outlet.resume_commands()
+
+    async def _carry_out(self, session: Session) -> None:
+        queue = self._queue
+        while queue and session.closed_with is None:
+            if session.client and queue[0].subscribe is not None:
+                await subscribe(session, self._leading_subscribes(session))
+                continue
+            command = queue.pop(0)
+            try:
+                check_order(session, command)
+                await _execute(session, command)
+            except Refusal as refusal:
+                session.fail(command.id, refusal)
+                if not session.client:
+                    # SDKs send their subscribes right behind `connect`, before they know its answer. They will repeat
+                    # them after the next `connect`; closing with 3501 would keep them away for good.
+                    queue.clear()
+
+    def _leading_subscribes(self, session: Session) -> list[Command]:
+        """Take consecutive subscribe commands from the queue; those that break a rule are answered here."""
+        batch: list[Command] = []
+        while self._queue and self._queue[0].subscribe is not None:
+            command = self._queue.pop(0)
+            try:
+                check_order(session, command)
+            except Refusal as refusal:
+                session.fail(command.id, refusal)
+            else:
+                batch.append(command)
+        return batch
+
+
+def check_order(session: Session, command: Command) -> None:
+    """The order rules of the protocol. Raises Disconnect(3501), Refusal(104) or Refusal(107)."""
+    requests = len(REQUESTS) - astuple(command).count(None)
+    if command.id == 0 and command.send is None:
+        raise Disconnect(BAD_COMMAND, "unsolicited pong" if requests == 0 else "command without id")
+    if not 0 <= command.id <= MAX_ID:
+        raise Disconnect(BAD_COMMAND, "command id out of range")
+    if not session.client:
+        if command.connect is None:
+            raise Disconnect(BAD_COMMAND, "command before connect")
+    elif command.connect is not None:
+        raise Disconnect(BAD_COMMAND, "second connect")
+    if requests == 0:
+        raise Refusal(METHOD_NOT_FOUND)
+    if requests > 1:
+        raise Refusal(BAD_REQUEST, "several requests in one command")
+
+
+async def _execute(session: Session, command: Command) -> None:
+    """One command. Raises Refusal (answered with an error) and Disconnect."""
+    if command.connect is not None:
+        await connect(session, command.id, command.connect)
+    elif command.publish is not None:
+        publish(session, command.id, command.publish)
+    elif command.unsubscribe is not None:
+        unsubscribe(session, command.id, command.unsubscribe)
+    elif command.refresh is not None:
+        refresh(session, command.id, command.refresh)
+    elif command.sub_refresh is not None:
+        sub_refresh(session, command.id, command.sub_refresh)
+    elif command.ping is not None:
+        session.reply(Reply(id=command.id, ping=PingResult()))
+    elif command.history is not None:
+        name, rules = session.find(command.history.channel)
+        check_history(name, rules, session.user, subscribed=name.full in session.subscriptions)
+        raise Refusal(NOT_AVAILABLE)
+    elif (asked := command.presence or command.presence_stats) is not None:
+        name, rules = session.find(asked.channel)
+        check_presence(name, rules, session.user, subscribed=name.full in session.subscriptions)
+        raise Refusal(NOT_AVAILABLE)
+    elif command.rpc is not None:
+        raise Refusal(NOT_AVAILABLE)
+    # `send` has no reply, and nobody to hand it to in this version: it ends here.

@@ -1,0 +1,68 @@
+"""`publish`: from a client to everyone who is subscribed, by way of Redis like every other publication."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from gateway.errors import BrokerBusy, BrokerError
+from gateway.metrics import names
+from gateway.session.outcomes import Refusal
+from gateway.session.permissions import check_publish
+from protocol.codes import BAD_REQUEST, INTERNAL, PERMISSION_DENIED
+from protocol.commands import PublishRequest
+from protocol.encodings.json import json_line
+from protocol.errors import DecodeError
+from protocol.redis_contract import Metadata, encode_envelope, publish_channel
+from protocol.replies import ClientInfo, PublishResult, Reply
+
+if TYPE_CHECKING:
+    from gateway.session.session import Session
+
+
+def publish(session: Session, command_id: int, request: PublishRequest) -> None:
+    """Queue a publication; the reply comes when Redis has it. Publications of one client keep their order.
+
+    Raises Refusal: 103, 107 without valid data, 100 (temporary) when Redis is away or overloaded.
+    """
+    context = session.context
+    name, rules = session.find(request.channel)
+    subscription = session.subscriptions.get(name.full)
+    if name.reserved:
+        raise Refusal(PERMISSION_DENIED)
+    if not context.config.auth.insecure:
+        check_publish(name, rules, session.user, subscribed=subscription is not None)
+    if request.data is UNSET:
+        raise Refusal(BAD_REQUEST, "data is missing")
+    try:
+        data = json_line(bytes(request.data))
+    except DecodeError as error:
+        raise Refusal(BAD_REQUEST, f"data is {error}") from error
+    chan_info = subscription.info if subscription is not None else None
+    info = ClientInfo(
+        user=session.user, client=session.client, conn_info=session.info or UNSET, chan_info=chan_info or UNSET
+    )
+    payload = encode_envelope(data, Metadata(info=info))
+    try:
+        done = context.broker.publish(publish_channel(context.config.redis.prefix, name.full), payload)
+    except BrokerBusy as error:
+        raise Refusal(INTERNAL) from error
+    done.add_done_callback(partial(_published, session, command_id))
+
+
+def _published(session: Session, command_id: int, done: asyncio.Future[int]) -> None:
+    if session.closed_with is not None:
+        return
+    error = done.exception()
+    if error is None:
+        session.context.counters[names.PUBLISHED] += 1
+        session.reply(Reply(id=command_id, publish=PublishResult()))
+    else:
+        if not isinstance(error, BrokerError):
+            session.context.counters[names.ERRORS] += 1
+            session.context.log.error("publish failed", client=session.client, exc_info=error)
+        session.fail(command_id, Refusal(INTERNAL))
+    session.outlet.flush()

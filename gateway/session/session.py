@@ -1,0 +1,158 @@
+"""The state of one client: who it is, what it is subscribed to, how it is answered, how it ends.
+
+States: new (`client` is empty) → connected → closed (`closed_with` is set). Nothing is sent once it is closed.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from msgspec import Raw
+
+from gateway.config import Namespace
+from gateway.hub import Channel
+from gateway.metrics import names
+from gateway.session.commands import CommandQueue
+from gateway.session.context import Outlet, SessionContext
+from gateway.session.outcomes import Refusal
+from gateway.session.permissions import find_channel
+from gateway.session.subscription import Subscription, Wanted
+from protocol.channel import ChannelName
+from protocol.codes import (
+    CONNECTION_EXPIRED,
+    INSUFFICIENT_STATE,
+    UNSUBSCRIBED_EXPIRED,
+    UNSUBSCRIBED_INSUFFICIENT,
+    DisconnectCode,
+    UnsubscribeCode,
+)
+from protocol.commands import Command
+from protocol.replies import Error, Push, Reply, Unsubscribe
+
+
+class Session:
+    """One client on one connection. Everything happens on the loop's thread."""
+
+    __slots__ = (
+        "_commands",
+        "client",
+        "closed_with",
+        "context",
+        "expires_at",
+        "info",
+        "outlet",
+        "subscriptions",
+        "user",
+    )
+
+    def __init__(self, context: SessionContext, outlet: Outlet) -> None:
+        self.context = context
+        self.outlet = outlet
+        self._commands = CommandQueue()
+        self.client = ""
+        """Id of the client; "" before it has connected."""
+        self.user = ""
+        """Id of the user; "" = anonymous."""
+        self.info: Raw | None = None
+        """Information about the connection, from its token."""
+        self.expires_at: float | None = None
+        """Seconds since 1970 UTC; None = never."""
+        self.subscriptions: dict[str, Subscription] = {}
+        self.closed_with: DisconnectCode | str | None = None
+        """Why it ended; None while it lives."""
+
+    def receive(self, commands: list[Command]) -> None:
+        """Carry out the commands of one WebSocket message, in order."""
+        self._commands.receive(self, commands)
+
+    # Channels.
+
+    def find(self, channel: str) -> tuple[ChannelName, Namespace]:
+        """Parse a channel name and find its rules. Raises Refusal: 107 for a bad name, 102 for an unknown namespace."""
+        return find_channel(channel, self.context.namespaces, self.context.config.limits.channel_length)
+
+    def join(self, channel: Channel, wanted: Wanted, *, server_side: bool) -> None:
+        """Receive the publications of an opened channel. Give the outlet the reply in the same step."""
+        self.subscriptions[channel.name] = Subscription(
+            channel, server_side=server_side, expires_at=wanted.expires_at, info=wanted.info
+        )
+        self.context.hub.join(channel, self.outlet)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Receive nothing more from a channel."""
+        del self.subscriptions[subscription.channel.name]
+        self.context.hub.leave(subscription.channel, self.outlet)
+
+    def end_subscription(self, subscription: Subscription, code: UnsubscribeCode) -> None:
+        """Take the client out of a channel and tell it."""
+        self.leave(subscription)
+        push = Push(channel=subscription.channel.name, unsubscribe=Unsubscribe(code=code.code, reason=code.reason))
+        self.reply(Reply(push=push))
+
+    def subscription_lost(self, channel: str) -> None:
+        """Redis refused a channel that was accepted while Redis was away."""
+        subscription = self.subscriptions.get(channel)
+        if subscription is not None and subscription.server_side:
+            # The SDK cannot subscribe to it again by itself, only connect again.
+            self.disconnect(INSUFFICIENT_STATE, f"redis refused {channel}")
+        elif subscription is not None:
+            self.end_subscription(subscription, UNSUBSCRIBED_INSUFFICIENT)
+            self.outlet.flush()
+
+    # Answers.
+
+    def reply(self, reply: Reply) -> None:
+        """Queue a reply or push; `outlet.flush` sends it."""
+        self.outlet.send(self.outlet.encoding.encode_reply(reply))
+
+    def fail(self, command_id: int, refusal: Refusal) -> None:
+        """Queue an error reply. A command without id (`send`) gets none."""
+        self.context.counters[names.COMMAND_ERRORS] += 1
+        if command_id:
+            error = refusal.error
+            body = Error(code=error.code, message=str(refusal), temporary=error.temporary)
+            self.reply(Reply(id=command_id, error=body))
+
+    def time_left(self, expires_at: float | None) -> tuple[bool, int]:
+        """The fields `expires` and `ttl` (whole seconds, at least 1) of a result."""
+        if expires_at is None:
+            return False, 0
+        return True, max(1, ceil(expires_at - self.context.clock.time()))
+
+    # The end.
+
+    def check_expiry(self) -> None:
+        """Called with each ping: end what has expired and was not refreshed in time (3005, 2501)."""
+        deadline = self.context.clock.time() - self.context.config.auth.expired_close_delay_s
+        if self.expires_at is not None and self.expires_at < deadline:
+            self.disconnect(CONNECTION_EXPIRED, "token expired and was not refreshed")
+            return
+        expired = [
+            each for each in self.subscriptions.values() if each.expires_at is not None and each.expires_at < deadline
+        ]
+        for subscription in expired:
+            self.end_subscription(subscription, UNSUBSCRIBED_EXPIRED)
+        if expired:
+            self.outlet.flush()
+
+    def disconnect(self, disconnect: DisconnectCode, why: str = "") -> None:
+        """Close the connection from our side, with a code that tells the SDK whether to come back."""
+        if self.closed_with is None:
+            self.outlet.close(disconnect)
+            self.context.log.debug("client disconnected", client=self.client, code=disconnect.code, why=why)
+            self.closed(disconnect)
+
+    def closed(self, why: DisconnectCode | str) -> None:
+        """The connection has ended or is about to: leave everything, at once."""
+        if self.closed_with is not None:
+            return
+        self.closed_with = why
+        self._commands.close()
+        context = self.context
+        for subscription in self.subscriptions.values():
+            context.hub.leave(subscription.channel, self.outlet)
+        self.subscriptions.clear()
+        if self.client:
+            context.users.remove(self.user, self)
+            context.counters[names.CLIENTS] -= 1
+            context.counters[names.USERS] = len(context.users)

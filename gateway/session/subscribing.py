@@ -1,0 +1,104 @@
+"""`subscribe`, `unsubscribe` and `sub_refresh`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET, Raw
+
+from gateway.hub import Channel
+from gateway.hub.channel import Held
+from gateway.session.authenticate import authorize
+from gateway.session.outcomes import Refusal
+from gateway.session.permissions import check_subscribe
+from gateway.session.subscription import Wanted
+from protocol.codes import ALREADY_SUBSCRIBED, INTERNAL, LIMIT_EXCEEDED, PERMISSION_DENIED
+from protocol.commands import Command, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
+from protocol.replies import Reply, SubRefreshResult, SubscribeResult, UnsubscribeResult
+
+if TYPE_CHECKING:
+    from gateway.session.session import Session
+
+
+async def subscribe(session: Session, commands: list[Command]) -> None:
+    """Consecutive subscribe commands: check each, wait once for all, answer each. Raises Disconnect."""
+    accepted: dict[str, Wanted] = {}
+    for command in commands:
+        if command.subscribe is None:
+            continue
+        try:
+            wanted = _admit(session, command.id, command.subscribe, accepted)
+        except Refusal as refusal:
+            session.fail(command.id, refusal)
+        else:
+            accepted[wanted.name.full] = wanted
+    for channel in await open_channels(session, [each.key for each in accepted.values()]):
+        wanted = accepted[channel.name]
+        if channel.held is Held.NO:
+            session.context.hub.cancel(channel)
+            session.fail(wanted.id, Refusal(INTERNAL))
+            continue
+        session.join(channel, wanted, server_side=False)
+        expires, ttl = session.time_left(wanted.expires_at)
+        result = SubscribeResult(expires=expires, ttl=ttl, data=wanted.data or UNSET)
+        session.reply(Reply(id=wanted.id, subscribe=result))
+
+
+async def open_channels(session: Session, keys: Iterable[tuple[str, str]]) -> list[Channel]:
+    """Get channels ready to join; wait for Redis where necessary. Nothing stays open when the client goes meanwhile."""
+    hub = session.context.hub
+    channels, ready = hub.open(keys)
+    if ready is not None:
+        try:
+            await ready
+        except BaseException:
+            for channel in channels:
+                hub.cancel(channel)
+            raise
+    return channels
+
+
+def _admit(session: Session, command_id: int, request: SubscribeRequest, accepted: dict[str, Wanted]) -> Wanted:
+    """All checks of one subscribe. Raises Refusal and Disconnect."""
+    name, rules = session.find(request.channel)
+    if name.full in session.subscriptions or name.full in accepted:
+        raise Refusal(ALREADY_SUBSCRIBED)
+    settings = session.context.config
+    own = sum(not subscription.server_side for subscription in session.subscriptions.values())
+    if own + len(accepted) >= settings.limits.channels_per_client:
+        raise Refusal(LIMIT_EXCEEDED, f"{settings.limits.channels_per_client} channels a client")
+    wanted = Wanted(name, command_id)
+    if settings.auth.insecure:
+        return wanted
+    if request.token:
+        claims = authorize(session.context, request.token, channel=name.full, user=session.user, client=session.client)
+        wanted.expires_at = claims.expires_at
+        wanted.info = Raw(claims.info) if claims.info else None
+        wanted.data = Raw(claims.data) if claims.data else None
+    check_subscribe(name, rules, session.user, with_token=bool(request.token))
+    return wanted
+
+
+def unsubscribe(session: Session, command_id: int, request: UnsubscribeRequest) -> None:
+    """Leave a channel; also answered when the client was not subscribed. Raises Refusal."""
+    name, _ = session.find(request.channel)
+    subscription = session.subscriptions.get(name.full)
+    if subscription is not None:
+        if subscription.server_side:
+            raise Refusal(PERMISSION_DENIED, "the server made this subscription")
+        session.leave(subscription)
+    session.reply(Reply(id=command_id, unsubscribe=UnsubscribeResult()))
+
+
+def sub_refresh(session: Session, command_id: int, request: SubRefreshRequest) -> None:
+    """A new token for a subscription that the client has. Raises Refusal and Disconnect."""
+    name, _ = session.find(request.channel)
+    subscription = session.subscriptions.get(name.full)
+    if subscription is None or subscription.server_side:
+        raise Refusal(PERMISSION_DENIED, "not subscribed")
+    claims = authorize(session.context, request.token, channel=name.full, user=session.user, client=session.client)
+    subscription.expires_at = claims.expires_at
+    subscription.info = Raw(claims.info) if claims.info else None
+    expires, ttl = session.time_left(claims.expires_at)
+    session.reply(Reply(id=command_id, sub_refresh=SubRefreshResult(expires=expires, ttl=ttl)))

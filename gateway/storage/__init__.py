@@ -1,0 +1,1 @@
+"""The only room that opens connections to Redis: endpoints, clients, the embedded server."""

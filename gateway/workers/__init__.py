@@ -1,0 +1,1 @@
+"""Worker processes. `edge` and `control` are the two composition roots; `link` is the entry point they share."""

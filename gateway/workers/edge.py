@@ -1,0 +1,132 @@
+"""The edge worker: builds the parts of one WebSocket process and wires them together. No logic of its own.
+
+Started by the supervisor as `python -m gateway.workers.edge --link-fd N`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+
+from gateway.auth import KeySet, TokenVerifier
+from gateway.broker import PublishQueue, Subscriber
+from gateway.clock import SystemClock
+from gateway.config import Config
+from gateway.edge import Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Shared, drain, tend
+from gateway.hub import Fanout, Hub, UserIndex
+from gateway.log import get_logger
+from gateway.metrics import CounterTable, names
+from gateway.processes import WorkerEnd
+from gateway.session import RateLimit, Session, SessionContext, channels_of_everyone
+from gateway.storage.redis import connect, endpoint
+from gateway.workers.link import run_worker
+from protocol.codes import SHUTDOWN
+
+
+async def main(link: WorkerEnd, config: Config) -> None:
+    spec = link.spec
+    clock = SystemClock()
+    log = get_logger()
+    counters = CounterTable(spec.counters_fd, spec.counters_rows).row(spec.slot)
+    counters[names.PID] = os.getpid()
+    counters[names.STARTED_S] = int(clock.time())
+
+    keys = KeySet.from_settings(config.auth, clock=clock)
+    client = connect(config.redis)
+    publishing = PublishQueue(client)
+    readiness = Readiness(counters)
+    fanout = Fanout(
+        counters,
+        slice_deliveries=config.delivery.slice_deliveries,
+        queue_messages=config.delivery.queue_messages,
+        queue_bytes=config.delivery.queue_bytes,
+    )
+    subscriber = Subscriber(
+        endpoint(config.redis),
+        connect_timeout_s=config.redis.connect_timeout_s,
+        probe_interval_s=config.redis.probe_interval_s,
+        random=random.random,
+    )
+    hub = Hub(
+        subscriber,
+        fanout,
+        counters,
+        clock,
+        prefix=config.redis.prefix,
+        namespaces=config.namespaces,
+        linger_s=config.delivery.unsubscribe_delay_s,
+        publication_bytes=config.limits.publication_bytes,
+        redis_state_changed=readiness.redis_changed,
+    )
+    users: UserIndex[Session] = UserIndex()
+    shared = Shared(
+        config=config,
+        session=SessionContext(
+            config=config,
+            hub=hub,
+            users=users,
+            broker=publishing,
+            verifier=TokenVerifier(
+                keys,
+                audience=config.auth.audience,
+                issuer=config.auth.issuer,
+                leeway_s=config.auth.leeway_s,
+                anonymous=config.auth.anonymous,
+                clock=clock,
+            ),
+            counters=counters,
+            clock=clock,
+            log=log,
+            node=spec.node,
+            rate=RateLimit(config.limits.commands_per_s, config.limits.commands_burst),
+            everyone=channels_of_everyone(config.namespaces),
+        ),
+        counters=counters,
+        log=log,
+        wheel=KeepaliveWheel(config.keepalive.ping_interval_s, config.keepalive.pong_timeout_s, random.random),
+        handshakes=Deadlines(clock, config.limits.connect_timeout_s),
+        connects=Deadlines(clock, config.limits.connect_timeout_s),
+        closings=Deadlines(clock, config.limits.close_timeout_s),
+        ready=readiness.answer,
+    )
+    listener = Listener(
+        config.server.host,
+        config.server.port,
+        lambda: Opening(shared),
+        counters,
+        max_connections=config.limits.max_connections,
+    )
+    shared.on_change = listener.connections_changed
+
+    async with asyncio.TaskGroup() as group:
+        background = [
+            group.create_task(part)
+            for part in (
+                keys.run(),
+                subscriber.run(hub),
+                publishing.run(),
+                hub.run(),
+                shared.wheel.run(),
+                tend(shared, clock, counters, redis_channels=lambda: subscriber.wanted),
+            )
+        ]
+        await readiness.wait_for_redis(config.redis.connect_timeout_s)
+        await listener.open()
+        readiness.started()
+        link.ready()
+        await link.stop.wait()
+        readiness.draining()
+        await listener.aclose()
+        closed = await drain(shared.connections, SHUTDOWN, link.stop_window_s, random.random)
+        await shared.all_closed(config.limits.close_timeout_s)
+        log.info("drained", clients=closed)
+        for task in background:
+            task.cancel()
+    await client.aclose()
+    counters[names.PID] = 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_worker(main))

@@ -1,0 +1,187 @@
+"""The generator's WebSocket clients: thousands of raw sockets on one edge-triggered epoll.
+
+No event loop and no object per connection: at 10 µs a delivery on the server's core, the client has to be well below
+that, or it would measure itself. Handlers run inside `step`. Connections that are being opened, the command pipe and
+the publisher's socket have a handler each; every other descriptor is an open connection and takes the hot path.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable
+
+from loadtest.bench.chunks import Chunk, ChunkError, parse
+
+READ_BYTES = 16_384
+EVENTS_PER_STEP = 512
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""`SO_LINGER` with time 0: no TIME_WAIT that would use up this machine's ports."""
+
+GROUPS = 2
+"""Groups of connections that a generator can tell apart."""
+
+Handler = Callable[[int], None]
+
+
+class Clients:
+    """Open connections, what each has received, and the loop that reads them.
+
+    `received` counts messages by group; `wrong` names what happened besides, by count (lost and doubled messages,
+    closed connections). A sequence gap counts every missing message once.
+    """
+
+    def __init__(self) -> None:
+        self.received = [0] * GROUPS
+        self.wrong: Counter[str] = Counter()
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._sockets: dict[int, socket.socket] = {}
+        self._next: list[int] = []
+        self._tails: dict[int, bytes] = {}
+        self._seen: dict[int, tuple[bytes, Chunk]] = {}
+        self._recorded_group = -1
+        self._latencies_ns = array("q")
+
+    def __len__(self) -> int:
+        return len(self._sockets)
+
+    def watch(self, fd: int, handler: Handler, events: int = select.EPOLLIN) -> None:
+        """Call `handler` with the epoll events of `fd`, which is not a client connection (yet)."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Undo `watch`."""
+        if self._handlers.pop(fd, None):
+            self._epoll.unregister(fd)
+
+    def adopt(self, client: socket.socket, tail: bytes, next_sequence: int) -> None:
+        """Take over a connection whose opening is done. It is watched already; `tail` are bytes that it has received
+        after its last whole frame; `next_sequence` is what its channel's next message carries."""
+        fd = client.fileno()
+        del self._handlers[fd]
+        self._sockets[fd] = client
+        if fd >= len(self._next):
+            self._next.extend([0] * (fd + 1 - len(self._next)))
+        self._next[fd] = next_sequence
+        if tail:
+            self._take(fd, tail)
+
+    def record(self, group: int) -> None:
+        """Start recording publish → receive times of one group's messages; -1 stops."""
+        self._recorded_group = group
+        if group >= 0:
+            self._latencies_ns = array("q")
+
+    def sorted_latencies_ns(self) -> list[int]:
+        """The times recorded since `record`, ascending."""
+        return sorted(self._latencies_ns)
+
+    def step(self, timeout_s: float) -> None:
+        """Wait for events and handle one batch. The hot path: once a delivery."""
+        handlers, read, seen, tails, following = self._handlers, os.read, self._seen, self._tails, self._next
+        for fd, events in self._epoll.poll(timeout_s, EVENTS_PER_STEP):
+            if fd in handlers:
+                handlers[fd](events)
+                continue
+            try:
+                data = read(fd, READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._lose(fd, f"connection lost: {error.strerror}")
+                continue
+            known = seen.get(len(data))
+            if known is not None and known[0] == data and fd not in tails:
+                chunk = known[1]
+                if following[fd] == chunk.first and self._recorded_group != chunk.group:
+                    following[fd] = chunk.last + 1
+                    self.received[chunk.group] += chunk.messages
+                else:
+                    self._count(fd, chunk)
+            elif data:
+                self._take(fd, data)
+            else:
+                self._lose(fd, "connection closed without a close frame")
+            if len(data) == READ_BYTES:  # edge-triggered: there may be more, and nobody would say so
+                self._drain(fd)
+
+    def close(self) -> int:
+        """Reset all connections and forget what went wrong. Returns how many there were."""
+        count = len(self._sockets)
+        self.wrong.clear()
+        for fd in list(self._sockets):
+            self._forget(fd)
+        return count
+
+    def _drain(self, fd: int) -> None:
+        while fd in self._sockets:
+            try:
+                data = os.read(fd, READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._lose(fd, f"connection lost: {error.strerror}")
+                return
+            if not data:
+                self._lose(fd, "connection closed without a close frame")
+                return
+            self._take(fd, data)
+            if len(data) < READ_BYTES:
+                return
+
+    def _take(self, fd: int, data: bytes) -> None:
+        """Parse bytes that are not the same as the last ones of this length."""
+        whole = self._tails.pop(fd, b"") + data
+        try:
+            chunk = parse(whole)
+        except ChunkError as error:
+            self._lose(fd, str(error))
+            return
+        if chunk.tail:
+            self._tails[fd] = chunk.tail
+        if chunk.messages and chunk.in_order and not (chunk.tail or chunk.answers or chunk.closed):
+            self._seen[len(whole)] = (whole, chunk)
+        if chunk.messages:
+            self._count(fd, chunk)
+        if chunk.documents:
+            self.wrong[f"unexpected: {chunk.documents[0][:120]!r}"] += 1
+        if chunk.answers:
+            try:
+                self._sockets[fd].send(chunk.answers)
+            except OSError as error:
+                self._lose(fd, f"a ping could not be answered: {error.strerror}")
+        if chunk.closed:
+            self._lose(fd, f"closed by the server with code {chunk.closed}")
+
+    def _count(self, fd: int, chunk: Chunk) -> None:
+        missing = chunk.first - self._next[fd]
+        if missing > 0:
+            self.wrong["messages missing"] += missing
+        elif missing < 0:
+            self.wrong["messages received twice or out of order"] += 1
+        if not chunk.in_order:
+            self.wrong["chunks with messages out of order"] += 1
+        self._next[fd] = chunk.last + 1
+        self.received[chunk.group] += chunk.messages
+        if chunk.group == self._recorded_group:
+            now_ns = time.monotonic_ns()
+            self._latencies_ns.extend(now_ns - time_ns for time_ns in chunk.times_ns)
+
+    def _lose(self, fd: int, reason: str) -> None:
+        if fd in self._sockets:
+            self.wrong[reason] += 1
+            self._forget(fd)
+
+    def _forget(self, fd: int) -> None:
+        client = self._sockets.pop(fd)
+        self._tails.pop(fd, None)
+        self._epoll.unregister(fd)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        client.close()

@@ -1,0 +1,70 @@
+"""What processes use, read from /proc: CPU time and resident memory.
+
+User and system time come from `/proc/PID/stat` (the process itself, all threads, no children) in ticks of
+1/`SC_CLK_TCK` s. The kernel splits them by sampling, so the user part needs several seconds to be good for anything.
+The total is exact but rounded to ticks there: it is taken in nanoseconds from `/proc/PID/task/*/schedstat` where that
+exists.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTime:
+    """CPU time in seconds. `total_s` is finer than the sum of the other two."""
+
+    user_s: float
+    system_s: float
+    total_s: float
+
+    def since(self, earlier: CpuTime) -> CpuTime:
+        """The difference to an earlier reading of the same processes."""
+        return CpuTime(self.user_s - earlier.user_s, self.system_s - earlier.system_s, self.total_s - earlier.total_s)
+
+
+def parse_stat(stat: str) -> CpuTime:
+    """CPU time from the text of `/proc/PID/stat`; the command name in it may hold spaces and brackets."""
+    fields = stat[stat.rindex(")") + 2 :].split()
+    user, system = int(fields[11]), int(fields[12])
+    return CpuTime(user / TICKS_PER_S, system / TICKS_PER_S, (user + system) / TICKS_PER_S)
+
+
+def cpu_time(pids: Iterable[int]) -> CpuTime:
+    """CPU time of these processes together. Raises `FileNotFoundError` when one of them is gone."""
+    user_s = system_s = total_s = 0.0
+    for pid in pids:
+        coarse = parse_stat(Path(f"/proc/{pid}/stat").read_text())
+        user_s += coarse.user_s
+        system_s += coarse.system_s
+        total_s += _scheduled_s(pid) or coarse.total_s
+    return CpuTime(user_s, system_s, total_s)
+
+
+def _scheduled_s(pid: int) -> float:
+    """Time that the threads of `pid` have run, in seconds; 0 when this kernel does not tell."""
+    run_ns = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that has just ended, or a kernel without schedstat
+            run_ns += int((thread / "schedstat").read_text().split()[0])
+    return run_ns / 1e9
+
+
+def parse_rss_kib(status: str) -> int:
+    """Resident memory in KiB from the text of `/proc/PID/status`."""
+    for line in status.splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise ValueError("no VmRSS in /proc/PID/status: the process has ended")
+
+
+def rss_kib(pids: Iterable[int]) -> int:
+    """Resident memory of these processes together, in KiB; pages that they share count once for each."""
+    return sum(parse_rss_kib(Path(f"/proc/{pid}/status").read_text()) for pid in pids)

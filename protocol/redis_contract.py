@@ -1,0 +1,90 @@
+"""What backends and workers write to Redis: names of channels and keys, and the envelope of a publication.
+
+A payload on `<prefix>:pub:<channel>` is either a bare JSON document, or an envelope:
+
+    @1 <offset> <epoch> <JSON metadata or ->\\n<data>
+
+JSON never starts with `@`, so the two cannot be confused. Offset 0 and epoch `-` mean "no position": the publication is
+not in a log (that is how the gateway says who published, for a client's publication on a channel without history).
+Metadata is a JSON object with any of `info` (ClientInfo) and `tags` (string → string).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from protocol.encodings.json import json_line
+from protocol.errors import DecodeError, EnvelopeError
+from protocol.position import Position
+from protocol.replies import ClientInfo, Publication
+
+VERSION: Final = b"@1 "
+
+
+class Metadata(msgspec.Struct, omit_defaults=True):
+    """What an envelope says about its data."""
+
+    info: ClientInfo | None = None
+    tags: dict[str, str] = {}
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A publication as it came from Redis. `position` is None for one that is in no log."""
+
+    publication: Publication
+    position: Position | None = None
+
+
+_metadata_decoder: Final = msgspec.json.Decoder(Metadata)
+_encoder: Final = msgspec.json.Encoder()
+
+
+def publish_channel(prefix: str, channel: str) -> bytes:
+    """The Redis channel that carries the publications of `channel`."""
+    return f"{prefix}:pub:{channel}".encode()
+
+
+def publish_prefix(prefix: str) -> bytes:
+    """What every name of `publish_channel` starts with."""
+    return f"{prefix}:pub:".encode()
+
+
+def control_channel(prefix: str) -> bytes:
+    """The Redis channel that carries commands for every node."""
+    return f"{prefix}:control".encode()
+
+
+def encode_envelope(data: bytes, metadata: Metadata, position: Position | None = None) -> bytes:
+    """The envelope of one publication."""
+    meta = _encoder.encode(metadata)
+    if meta == b"{}":
+        meta = b"-"
+    if position is None:
+        return b"@1 0 - %b\n%b" % (meta, data)
+    return b"@1 %d %b %b\n%b" % (position.offset, position.epoch.encode(), meta, data)
+
+
+def decode_payload(payload: bytes) -> Received:
+    """What one Redis payload says. Raises EnvelopeError when it is neither valid JSON nor a known envelope."""
+    try:
+        if not payload.startswith(b"@"):
+            return Received(Publication(data=Raw(json_line(payload))))
+        if not payload.startswith(VERSION):
+            raise EnvelopeError("envelope of an unknown version")
+        head, newline, data = payload.partition(b"\n")
+        parts = head.split(b" ", 3)
+        if not newline or len(parts) != 4:
+            raise EnvelopeError("envelope without offset, epoch, metadata or data")
+        offset = int(parts[1]) if parts[1].isdigit() and len(parts[1]) <= 19 else -1
+        epoch = parts[2].decode()
+        if offset < 0 or not epoch:
+            raise EnvelopeError("envelope with an invalid position")
+        # Decoded first, because raw values are not looked into: invalid UTF-8 in one would reach the clients.
+        meta = Metadata() if parts[3] == b"-" else _metadata_decoder.decode(parts[3].decode())
+        publication = Publication(data=Raw(json_line(data)), info=meta.info, tags=meta.tags, offset=offset)
+    except (DecodeError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise EnvelopeError(str(error)) from error
+    return Received(publication, Position(offset=offset, epoch=epoch) if offset else None)

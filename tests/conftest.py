@@ -1,0 +1,22 @@
+"""What tests of several rooms need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.redis_server import RedisServer
+from tests.support.redis_server import redis_server as running_redis_server
+
+# A slow or busy machine is no failure: pytest's own time-out finds what hangs.
+settings.register_profile("gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gateway")
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of this test's own: it may be killed, frozen and filled."""
+    with running_redis_server() as server:
+        yield server

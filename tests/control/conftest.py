@@ -1,0 +1,93 @@
+"""A control app with fake surroundings: a Redis that records, a clock that stands, counters that tests write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+
+from gateway.clock import FakeClock
+from gateway.config import Config
+from gateway.control import ControlParts, build_app
+from gateway.errors import BrokerError
+from gateway.metrics import CounterTable
+from gateway.metrics.names import BEAT_MS, LISTENING, PID, READY, REDIS_CONNECTED, STARTED_S
+
+KEY = "test-key-0123456789"
+OTHER_KEY = "other-key-0123456789"
+AUTHORITY = "127.0.0.1:9000"
+
+
+class FakeRedis:
+    """Records what is published, or fails with `error`."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, bytes]] = []
+        self.error: BrokerError | None = None
+
+    async def publish(self, channel: str, payload: bytes) -> int:
+        if self.error is not None:
+            raise self.error
+        self.published.append((channel, payload))
+        return 2
+
+
+class Control:
+    """The parts of one control app. `client()` talks to it."""
+
+    def __init__(self, **sections: object) -> None:
+        defaults: dict[str, object] = {
+            "server": {"workers": 2},
+            "control": {"api_keys": [KEY, OTHER_KEY]},
+            "namespaces": {"chat": {}},
+        }
+        self.config = Config.model_validate(defaults | sections)
+        self.clock = FakeClock()
+        self.redis = FakeRedis()
+        self.table = CounterTable.create(self.config.server.workers)
+        self.signed: list[tuple[str, float]] = []
+        self.app = build_app(ControlParts(self.config, self.table, self.clock, self.redis.publish, self._sign))
+
+    def _sign(self, user: str, ttl_s: float) -> str:
+        self.signed.append((user, ttl_s))
+        return f"token-of-{user}"
+
+    def client(self, authority: str = AUTHORITY, *, key: str | None = KEY) -> httpx.AsyncClient:
+        headers = {} if key is None else {"X-API-Key": key}
+        transport = httpx.ASGITransport(app=self.app)
+        return httpx.AsyncClient(transport=transport, base_url=f"http://{authority}", headers=headers)
+
+    def start_worker(self, slot: int) -> memoryview[int]:
+        """Counters of a worker that is well."""
+        row = self.table.row(slot)
+        row[PID] = 1000 + slot
+        row[STARTED_S] = 1_700_000_000
+        row[READY] = row[LISTENING] = row[REDIS_CONNECTED] = 1
+        row[BEAT_MS] = int(self.clock.monotonic() * 1000)
+        return row
+
+
+@pytest.fixture
+async def make_control() -> AsyncIterator[Callable[..., Control]]:
+    made: list[Control] = []
+
+    def make(**sections: object) -> Control:
+        made.append(Control(**sections))
+        return made[-1]
+
+    yield make
+    for control in made:
+        os.close(control.table.fd)
+
+
+@pytest.fixture
+def control(make_control: Callable[..., Control]) -> Control:
+    return make_control()
+
+
+@pytest.fixture
+async def client(control: Control) -> AsyncIterator[httpx.AsyncClient]:
+    async with control.client() as client:
+        yield client

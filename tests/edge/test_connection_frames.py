@@ -1,0 +1,151 @@
+"""Frames of one connection, on bytes: what is put together, what is refused and with which code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.frames import Opcode
+
+from gateway.metrics import names
+from tests.support.edge import EdgeWorld, Peer
+from tests.support.wire import frame
+
+
+def pings(*numbers: int) -> str:
+    return "\n".join(json.dumps({"id": number, "ping": {}}) for number in numbers)
+
+
+def answered(*numbers: int) -> list[object]:
+    return [{"id": number, "ping": {}} for number in numbers]
+
+
+async def test_the_answers_to_one_frame_leave_in_one_write_and_one_frame() -> None:
+    peer = await EdgeWorld().connected()
+    writes = len(peer.transport.writes)
+    peer.send(pings(2, 3, 4))
+    assert len(peer.transport.writes) == writes + 1
+    (only,) = peer.news()
+    assert [json.loads(line) for line in only.data.split(b"\n")] == answered(2, 3, 4)
+
+
+async def test_a_message_in_pieces_is_put_together_with_control_frames_between_them() -> None:
+    peer = await EdgeWorld().connected()
+    payload = pings(2, 3).encode()
+    peer.send(payload[:5], Opcode.TEXT, fin=False)
+    peer.send(payload[5:9], Opcode.CONT, fin=False)
+    peer.send(b"hello", Opcode.PING)
+    peer.send(b"", Opcode.CONT, fin=False)
+    peer.send(payload[9:], Opcode.CONT)
+    pong, answer = peer.news()
+    assert (pong.opcode, pong.data) == (Opcode.PONG, b"hello")
+    assert [json.loads(line) for line in answer.data.split(b"\n")] == answered(2, 3)
+
+
+async def test_a_piece_may_end_in_the_middle_of_a_character() -> None:
+    peer = await EdgeWorld().connected()
+    payload = '{"id":2,"rpc":{"method":"h\u00e9"}}'.encode()
+    cut = payload.index(b"\xc3") + 1
+    peer.send(payload[:cut], Opcode.TEXT, fin=False)
+    peer.send(payload[cut:], Opcode.CONT)
+    assert peer.replies()[0]["error"]["code"] == 108
+
+
+@given(cuts=st.lists(st.integers(1, 60), max_size=20))
+@settings(max_examples=30, deadline=None)
+def test_frames_may_arrive_in_any_pieces(cuts: list[int]) -> None:
+    async def run() -> None:
+        peer = await EdgeWorld().connected()
+        stream = b"".join(frame(pings(number).encode()) for number in range(2, 8))
+        for size in cuts:
+            peer.feed(stream[:size])
+            stream = stream[size:]
+        peer.feed(stream)
+        assert peer.replies() == answered(*range(2, 8))
+
+    asyncio.run(run())
+
+
+async def test_several_frames_in_one_read_are_several_messages_in_order() -> None:
+    peer = await EdgeWorld().connected()
+    peer.feed(frame(pings(2).encode()) + frame(pings(3).encode()))
+    assert peer.replies() == answered(2, 3)
+
+
+def pieces(peer: Peer, first: str, second: str, opcode: int = Opcode.CONT) -> None:
+    peer.send(first, fin=False)
+    peer.send(second, opcode)
+
+
+VIOLATIONS: dict[str, tuple[Callable[[Peer], None], int]] = {
+    "oversized": (lambda peer: peer.send("x" * 65_537), 1009),
+    "oversized in pieces": (lambda peer: pieces(peer, "x" * 40_000, "x" * 40_000), 1009),
+    "unmasked": (lambda peer: peer.send(pings(2), mask=False), 1002),
+    "reserved bit 1": (lambda peer: peer.send(pings(2), rsv=4), 1002),
+    "reserved bit 3": (lambda peer: peer.send(pings(2), rsv=1), 1002),
+    "reserved opcode": (lambda peer: peer.send(b"", 0x3), 1002),
+    "fragmented ping": (lambda peer: peer.send(b"", Opcode.PING, fin=False), 1002),
+    "large ping": (lambda peer: peer.send(b"x" * 126, Opcode.PING), 1002),
+    "continuation of nothing": (lambda peer: peer.send(b"{}", Opcode.CONT), 1002),
+    "a message within a message": (lambda peer: pieces(peer, "{", "{}", Opcode.TEXT), 1002),
+    "close code 1005": (lambda peer: peer.send((1005).to_bytes(2), Opcode.CLOSE), 1002),
+    "close of one byte": (lambda peer: peer.send(b"\x03", Opcode.CLOSE), 1002),
+    "invalid UTF-8": (lambda peer: peer.send(b'{"id":2,"rpc":{"method":"\xff"}}'), 1007),
+    "invalid UTF-8 in data": (lambda peer: peer.send(b'{"id":2,"rpc":{"data":"\xed\xa0\x80"}}'), 1007),
+    "binary": (lambda peer: peer.send(pings(2), Opcode.BINARY), 1003),
+    "binary in pieces": (lambda peer: peer.send(pings(2), Opcode.BINARY, fin=False), 1003),
+    "empty": (lambda peer: peer.send(""), 3501),
+    "no JSON": (lambda peer: peer.send("hello"), 3501),
+    "unsolicited pong": (lambda peer: peer.send("{}"), 3501),
+}
+
+
+@pytest.mark.parametrize("violation", VIOLATIONS)
+async def test_a_violation_closes_with_its_code_and_disturbs_nobody_else(violation: str) -> None:
+    world = EdgeWorld()
+    other, peer = await world.connected("43"), await world.connected("42")
+    break_it, code = VIOLATIONS[violation]
+    break_it(peer)
+    assert peer.close is not None
+    assert peer.close[0] == code
+    assert world.counters[names.CLIENTS] == 1
+    peer.send(pings(9))  # the transport would complain of an answer
+    assert peer.replies() == []
+    other.send(pings(2))
+    assert other.replies() == answered(2)
+
+
+async def test_the_largest_message_is_taken() -> None:
+    peer = await EdgeWorld(limits={"message_bytes": 1024}).connected()
+    message = pings(2)
+    peer.send(message + " " * (1024 - len(message)))
+    assert peer.replies() == answered(2)
+    peer.send(message + " " * (1025 - len(message)))
+    assert peer.close is not None
+    assert peer.close[0] == 1009
+
+
+async def test_a_websocket_ping_is_answered_with_its_payload() -> None:
+    peer = await EdgeWorld().connected()
+    peer.send(b"x" * 125, Opcode.PING)
+    (pong,) = peer.news()
+    assert (pong.opcode, pong.data) == (Opcode.PONG, b"x" * 125)
+
+
+async def test_a_websocket_pong_that_nobody_asked_for_is_ignored() -> None:
+    peer = await EdgeWorld().connected()
+    peer.send(b"", Opcode.PONG)
+    assert peer.news() == []
+    assert peer.close is None
+
+
+async def test_bytes_in_are_counted() -> None:
+    world = EdgeWorld()
+    peer = await world.connected()
+    before = world.counters[names.BYTES_IN]
+    peer.send(pings(2))
+    assert world.counters[names.BYTES_IN] == before + len(frame(pings(2).encode()))

@@ -1,0 +1,81 @@
+// The official JavaScript SDK under remote control: one JSON command a line on stdin, one JSON event a line on stdout.
+//
+// What happens is decided in Python, so that a test reads from top to bottom in one place. Every event of a client or of
+// a subscription is reported with the client's name; calls are answered with {"done": id, …} or {"failed": id, …}.
+
+import { createInterface } from "node:readline";
+import { Centrifuge, UnauthorizedError } from "centrifuge";
+import WebSocket from "ws";
+
+const clients = new Map();
+const tokensWanted = new Map();
+
+const say = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
+
+// Asks Python for a token; the answer comes as {"op": "token", …}.
+let asked = 0;
+const askForToken = (client, channel) =>
+  new Promise((resolve, reject) => {
+    const id = ++asked;
+    tokensWanted.set(id, { resolve, reject });
+    say({ client, event: "token wanted", id, ...(channel ? { channel } : {}) });
+  });
+
+const CLIENT_EVENTS = [
+  "connecting", "connected", "disconnected", "error", "publication", "subscribing", "subscribed", "unsubscribed",
+];
+const SUBSCRIPTION_EVENTS = ["subscribing", "subscribed", "unsubscribed", "publication", "error"];
+
+function report(emitter, names, about) {
+  for (const name of names) {
+    // The context of `connected` has the client's id as `client`, which is where our name for it stands.
+    emitter.on(name, ({ client: id, ...context }) => say({ ...context, ...about, event: name, ...(id ? { id } : {}) }));
+  }
+}
+
+const operations = {
+  create({ client, url, token, asks, options }) {
+    const sdk = new Centrifuge(url, {
+      websocket: WebSocket,
+      minReconnectDelay: 50,
+      maxReconnectDelay: 500,
+      ...(token ? { token } : {}),
+      ...(asks ? { getToken: () => askForToken(client) } : {}),
+      ...options,
+    });
+    report(sdk, CLIENT_EVENTS, { client });
+    clients.set(client, sdk);
+  },
+  subscribe({ client, channel, token, asks }) {
+    const subscription = clients.get(client).newSubscription(channel, {
+      minResubscribeDelay: 50,
+      maxResubscribeDelay: 500,
+      ...(token ? { token } : {}),
+      ...(asks ? { getToken: () => askForToken(client, channel) } : {}),
+    });
+    report(subscription, SUBSCRIPTION_EVENTS, { client, channel });
+    subscription.subscribe();
+  },
+  connect: ({ client }) => clients.get(client).connect(),
+  disconnect: ({ client }) => clients.get(client).disconnect(),
+  unsubscribe: ({ client, channel }) => clients.get(client).getSubscription(channel).unsubscribe(),
+  publish: ({ client, channel, data }) => clients.get(client).publish(channel, data),
+  rpc: ({ client, method, data }) => clients.get(client).rpc(method, data),
+  history: ({ client, channel }) => clients.get(client).history(channel, { limit: 1 }),
+  presence: ({ client, channel }) => clients.get(client).presence(channel),
+  token({ id, token }) {
+    const { resolve, reject } = tokensWanted.get(id);
+    tokensWanted.delete(id);
+    if (token) resolve(token);
+    else reject(new UnauthorizedError());
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { op, call, ...rest } = JSON.parse(line);
+  Promise.resolve()
+    .then(() => operations[op](rest))
+    .then((result) => say({ done: call, ...(result ? { result } : {}) }))
+    .catch((error) => say({ failed: call, code: error.code, message: error.message, temporary: error.temporary }));
+}
+for (const sdk of clients.values()) sdk.disconnect();

@@ -1,0 +1,33 @@
+"""Runs a real supervisor over fake workers, as the CLI would. Prints `Serving` as JSON once it serves."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import uvloop
+
+from gateway.config import Config
+from gateway.errors import StartupError
+from gateway.log import configure_logging
+from gateway.supervisor import Serving, Supervisor, Timing
+
+MODULE = "tests.supervisor.fake_worker"
+
+
+def announce(serving: Serving) -> None:
+    print(json.dumps(serving._asdict()), flush=True)
+
+
+if __name__ == "__main__":
+    options = json.loads(sys.argv[1])
+    settings = Config.model_validate(options["config"])
+    configure_logging(settings.log, process="supervisor")
+    supervisor = Supervisor(
+        settings, edge_module=MODULE, control_module=MODULE, timing=Timing(**options.get("timing", {}))
+    )
+    try:
+        sys.exit(uvloop.run(supervisor.run(announce)))
+    except StartupError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,167 @@
+"""The hub's surroundings, faked: receivers, Redis, an encoding that counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from gateway.clock import FakeClock
+from gateway.config import Namespace
+from gateway.hub import Channel, Fanout, Hub
+from gateway.metrics import names, private_row
+from protocol.encodings import JSON, Encoding
+from protocol.encodings.json import JsonEncoding
+from protocol.redis_contract import publish_channel
+from protocol.replies import Reply
+
+
+class CountingEncoding(JsonEncoding):
+    """JSON under a name of its own, that counts what it encodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded: Counter[bytes] = Counter()
+
+    def encode_reply(self, reply: Reply) -> bytes:
+        message = super().encode_reply(reply)
+        self.encoded[message] += 1
+        return message
+
+
+class FakeReceiver:
+    """A connection that keeps what it gets."""
+
+    def __init__(self, encoding: Encoding = JSON, *, slow: bool = False) -> None:
+        self.encoding = encoding
+        self.slow = slow
+        self.frames: list[bytes] = []
+        self.closed_as_slow = 0
+        self.lost: list[str] = []
+
+    def deliver(self, frames: bytes) -> bool:
+        if not self.slow:
+            self.frames.append(frames)
+        return self.slow
+
+    def too_slow(self) -> None:
+        self.closed_as_slow += 1
+
+    def subscription_lost(self, channel: str) -> None:
+        self.lost.append(channel)
+
+    @property
+    def received(self) -> list[bytes]:
+        """Data of every publication, in order. Short ones only: frames with a length of one or two more bytes."""
+        return [data for frames in self.frames for data in data_of(frames)]
+
+
+def data_of(frames: bytes) -> list[bytes]:
+    """Data of the publications in server frames."""
+    found = []
+    while frames:
+        size, header = frames[1], 2
+        if size == 126:
+            size, header = int.from_bytes(frames[2:4]), 4
+        payload, frames = frames[header : header + size], frames[header + size :]
+        for reply in JSON.decode_replies(payload):
+            assert reply.push is not None
+            assert reply.push.pub is not None
+            found.append(bytes(reply.push.pub.data))  # type: ignore[arg-type]
+    return found
+
+
+class FakeRedis:
+    """Notes what the hub subscribes to (`gateway.hub.interest.SubscribesInRedis`). Answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.calls: list[tuple[str, bytes]] = []
+
+    def subscribe(self, channel: bytes) -> bool:
+        self.calls.append(("subscribe", channel))
+        return not self.away
+
+    def unsubscribe(self, channel: bytes) -> None:
+        self.calls.append(("unsubscribe", channel))
+
+    def asked(self, verb: str) -> list[str]:
+        return [channel.decode().removeprefix("gw:pub:") for each, channel in self.calls if each == verb]
+
+
+class HubWorld:
+    """A hub with a fake Redis and a clock that stands."""
+
+    def __init__(
+        self,
+        *,
+        slice_deliveries: int = 256,
+        queue_messages: int = 1000,
+        queue_bytes: int = 16_777_216,
+        publication_bytes: int = 1_048_576,
+        linger_s: float = 5.0,
+        namespaces: dict[str, Namespace] | None = None,
+    ) -> None:
+        self.counters = private_row()
+        self.clock = FakeClock()
+        self.redis = FakeRedis()
+        self.redis_states: list[bool] = []
+        self.channels: dict[str, Channel] = {}
+        self.namespaces = {"default": Namespace()} | (namespaces or {})
+        self.hub = Hub(
+            self.redis,
+            Fanout(
+                self.counters,
+                slice_deliveries=slice_deliveries,
+                queue_messages=queue_messages,
+                queue_bytes=queue_bytes,
+            ),
+            self.counters,
+            self.clock,
+            prefix="gw",
+            namespaces=self.namespaces,
+            linger_s=linger_s,
+            publication_bytes=publication_bytes,
+            redis_state_changed=self.redis_states.append,
+        )
+
+    def confirm(self, *channels: str) -> None:
+        """Redis answers."""
+        for channel in channels:
+            self.hub.subscription_confirmed(publish_channel("gw", channel), None)
+
+    def publish(self, channel: str, data: bytes) -> None:
+        self.hub.message_received(publish_channel("gw", channel), data)
+
+    def join(self, channel: str, *receivers: FakeReceiver, namespace: str = "") -> list[FakeReceiver]:
+        """Let `receivers` join, with Redis' consent."""
+        for receiver in receivers:
+            (opened,), ready = self.hub.open([(channel, namespace)])
+            if ready is not None:
+                self.confirm(channel)
+            self.hub.join(opened, receiver)
+            self.channels[channel] = opened
+        return list(receivers)
+
+    def leave(self, channel: str, *receivers: FakeReceiver) -> None:
+        for receiver in receivers:
+            self.hub.leave(self.channels[channel], receiver)
+
+    def sweep(self, after_s: float) -> None:
+        """Let time pass, then what `Hub.run` does once in a while."""
+        self.clock.advance(after_s)
+        self.hub._interest.sweep()
+
+
+async def turn(times: int = 1) -> None:
+    """Turns of the event loop. In each runs one slice, if a pass was due at its beginning."""
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+async def delivered(world: HubWorld, deliveries: int) -> None:
+    """Turn the loop until so many deliveries are made."""
+    for _ in range(1000):
+        if world.counters[names.DELIVERIES] >= deliveries:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError(f"{world.counters[names.DELIVERIES]} deliveries of {deliveries} after 1,000 turns of the loop")

@@ -1,0 +1,49 @@
+"""What some tests need and a bare laptop may lack. There they skip and say what is missing; in continuous integration
+(`NEXUS_REQUIRE_ALL=1`, set by `.ci/run`) they fail instead, so that nothing goes untested unnoticed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+SDK_TESTS = Path(__file__).parents[1] / "sdk"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER_ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def require_browser() -> str:
+    """Path of a Chromium."""
+    found = (shutil.which(name) for name in BROWSERS)
+    return next(filter(None, found), None) or _missing("Chromium is not on PATH (Debian: apt-get install chromium)")
+
+
+def require_node() -> str:
+    """Path of Node.js."""
+    return shutil.which("node") or _missing("Node.js is not on PATH (Debian: apt-get install nodejs npm)")
+
+
+def require_javascript_sdk() -> str:
+    """Path of Node.js, for a script beside which `npm ci` has put the official JavaScript SDK."""
+    node = require_node()
+    if not (SDK_TESTS / "node_modules" / "centrifuge").is_dir():
+        _missing(f"the JavaScript SDK is not installed (`npm ci` in {SDK_TESTS}; `make test` does it)")
+    return node
+
+
+def _missing(what: str) -> NoReturn:
+    if os.environ.get("NEXUS_REQUIRE_ALL") == "1":
+        pytest.fail(f"{what}, and NEXUS_REQUIRE_ALL=1 allows no skips", pytrace=False)
+    pytest.skip(what)

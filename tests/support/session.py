@@ -1,0 +1,198 @@
+"""One session with its surroundings faked: what a client sends goes in as JSON, what it is answered comes out so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import jwt
+
+from gateway.auth import KeySet, TokenVerifier
+from gateway.config import Config
+from gateway.errors import BrokerError, BrokerRefused
+from gateway.hub import UserIndex
+from gateway.log import get_logger
+from gateway.session import RateLimit, Session, SessionContext, channels_of_everyone
+from protocol.codes import DisconnectCode
+from protocol.encodings import JSON
+from protocol.redis_contract import publish_channel
+from tests.support.hub import FakeReceiver, HubWorld, turn
+
+SECRET = "a-secret-of-at-least-thirty-two-bytes!"
+Answer = dict[str, Any]
+
+
+class FakeOutlet(FakeReceiver):
+    """A connection that keeps what its session sends (`gateway.session.Outlet`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.native_ping = False
+        self.peer = "192.0.2.1:1234"
+        self.queued: list[bytes] = []
+        self.writes: list[list[bytes]] = []
+        self.closed: DisconnectCode | None = None
+        self.is_connected = False
+        self.paused = 0
+        self.resumed = 0
+
+    def send(self, message: bytes) -> None:
+        assert self.closed is None, "nothing is sent after the close"
+        self.queued.append(message)
+
+    def flush(self) -> None:
+        if self.queued:
+            self.writes.append(self.queued)
+            self.queued = []
+
+    def close(self, disconnect: DisconnectCode) -> None:
+        assert self.closed is None, "closed once"
+        self.flush()
+        self.closed = disconnect
+
+    def connected(self) -> None:
+        self.is_connected = True
+
+    def pause_commands(self) -> None:
+        self.paused += 1
+
+    def resume_commands(self) -> None:
+        self.resumed += 1
+
+
+class FakeBroker:
+    """Keeps what is published. Takes it at once, unless `late`; refuses it with `busy`, fails with `error`."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[bytes, bytes]] = []
+        self.waiting: list[asyncio.Future[int]] = []
+        self.late = False
+        self.busy: BrokerError | None = None
+        self.error: Exception | None = None
+
+    def publish(self, channel: bytes, payload: bytes) -> asyncio.Future[int]:
+        if self.busy is not None:
+            raise self.busy
+        self.published.append((channel, payload))
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if self.late:
+            self.waiting.append(done)
+        elif self.error is not None:
+            done.set_exception(self.error)
+            done.exception()
+        else:
+            done.set_result(1)
+        return done
+
+
+class Client:
+    """The client's side of one session."""
+
+    def __init__(self, world: SessionWorld) -> None:
+        self.world = world
+        self.outlet = FakeOutlet()
+        self.session = Session(world.context, self.outlet)
+        self._seen = 0
+        self._last_id = 0
+
+    async def frame(self, *commands: Answer) -> list[Answer]:
+        """Send commands in one frame; what has come since the last frame."""
+        payload = b"\n".join(json.dumps(command).encode() for command in commands)
+        self.session.receive(JSON.decode_commands(payload))
+        await self.world.settle()
+        return self.news()
+
+    async def ask(self, **request: Any) -> Answer:
+        """One command with an id of its own; its reply."""
+        self._last_id += 1
+        answers = await self.frame({"id": self._last_id, **request})
+        (answer,) = [each for each in answers if each.get("id") == self._last_id]
+        return answer
+
+    async def connect(self, user: str = "42", **claims: Any) -> Answer:
+        answer = await self.ask(connect={"token": self.world.token(user, **claims)})
+        assert "connect" in answer, answer
+        result: Answer = answer["connect"]
+        return result
+
+    def news(self) -> list[Answer]:
+        """What was written since the last look."""
+        flat = [json.loads(message) for write in self.outlet.writes for message in write]
+        new, self._seen = flat[self._seen :], len(flat)
+        return new
+
+    @property
+    def closed(self) -> int | None:
+        return self.outlet.closed.code if self.outlet.closed is not None else None
+
+
+class SessionWorld:
+    """What all sessions share. `confirms` = Redis answers each SUBSCRIBE at once."""
+
+    def __init__(self, **sections: Any) -> None:
+        auth = {"hmac_secret": SECRET} | sections.pop("auth", {})
+        self.config = Config.model_validate({"auth": auth, **sections})
+        self.hub = HubWorld(namespaces=self.config.namespaces)
+        self.clock = self.hub.clock
+        self.counters = self.hub.counters
+        self.broker = FakeBroker()
+        self.confirms = True
+        self.refuses: set[str] = set()
+        self._answered = 0
+        limits = self.config.limits
+        self.context = SessionContext(
+            config=self.config,
+            hub=self.hub.hub,
+            users=UserIndex(),
+            broker=self.broker,
+            verifier=TokenVerifier(
+                KeySet(hmac_secret=self.config.auth.hmac_secret, clock=self.clock),
+                leeway_s=self.config.auth.leeway_s,
+                anonymous=self.config.auth.anonymous,
+                clock=self.clock,
+            ),
+            counters=self.counters,
+            clock=self.clock,
+            log=get_logger(),
+            node="node",
+            rate=RateLimit(limits.commands_per_s, limits.commands_burst),
+            everyone=channels_of_everyone(self.config.namespaces),
+        )
+
+    def client(self) -> Client:
+        return Client(self)
+
+    async def connected(self, user: str = "42", **claims: Any) -> Client:
+        client = self.client()
+        await client.connect(user, **claims)
+        return client
+
+    def token(self, user: str = "42", *, ttl_s: float | None = None, **claims: Any) -> str:
+        """A connection token, or with `channel` a subscription token."""
+        if ttl_s is not None:
+            claims["exp"] = self.clock.time() + ttl_s
+        return jwt.encode({"sub": user, **claims}, SECRET, algorithm="HS256")
+
+    def answer_redis(self) -> None:
+        """Redis answers everything that it was asked."""
+        asked = self.hub.redis.calls
+        while self._answered < len(asked):
+            verb, channel = asked[self._answered]
+            self._answered += 1
+            if verb == "subscribe":
+                refused = channel in {publish_channel("gw", each) for each in self.refuses}
+                self.hub.hub.subscription_confirmed(channel, BrokerRefused("NOPERM") if refused else None)
+
+    async def settle(self) -> None:
+        """Let Redis answer, and everything happen that then is due."""
+        if self.confirms:
+            self.answer_redis()
+        await turn(4)
+        if self.confirms:
+            self.answer_redis()
+            await turn(4)
+
+    async def publish(self, channel: str, data: bytes) -> None:
+        self.hub.publish(channel, data)
+        await turn(3)

@@ -1,0 +1,24 @@
+"""Waiting for a condition instead of sleeping and hoping. Shared by all tests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+DEADLINE_S = 20.0
+"""Generous: it passes only when something is broken, and the machine may be busy."""
+POLL_INTERVAL_S = 0.01
+
+
+async def wait_until(condition: Callable[[], T], what: str, *, timeout_s: float = DEADLINE_S) -> T:
+    """Wait until `condition()` is true; its value. Fails the test with `what` after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+        await asyncio.sleep(POLL_INTERVAL_S)
+    return value

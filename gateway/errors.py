@@ -6,10 +6,13 @@
     ├── TokenError
     │   ├── TokenInvalid      forged, malformed, wrong audience or issuer, unknown key
     │   └── TokenExpired      was valid once
+    ├── PublishInvalid        what a backend gave cannot be published; carries the field; nothing was sent
     └── BrokerError
         ├── BrokerUnavailable Redis cannot be reached; temporary
+        │   └── PublishFailed a backend's publication, after all its attempts; carries their number
         ├── BrokerBusy        too many operations wait for Redis; temporary
-        └── BrokerRefused     Redis answered with an error (permissions, out of memory)
+        ├── BrokerRefused     Redis answered with an error (permissions, out of memory)
+        └── PublisherClosed   the publisher was not entered, or is closed
 
 `protocol.errors.ProtocolError` is not here: the protocol package stands on its own.
 """
@@ -65,3 +68,26 @@ class BrokerBusy(BrokerError):
 
 class BrokerRefused(BrokerError):
     """Redis answered with an error."""
+
+
+class PublishInvalid(GatewayError, ValueError):
+    """What was given cannot be published. `field` names what is wrong with it; nothing was sent."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        self.problem = problem
+        super().__init__(f"{field}: {problem}")
+
+
+class PublishFailed(BrokerUnavailable):
+    """Redis did not confirm a publication; it may have been delivered when `attempts` > 0."""
+
+    def __init__(self, channel: str, attempts: int, waited_s: float, reason: str) -> None:
+        self.channel = channel
+        self.attempts = attempts
+        self.waited_s = waited_s
+        super().__init__(f'"{channel}" not confirmed after {attempts} attempts in {waited_s:.1f} s: {reason}')
+
+
+class PublisherClosed(BrokerError):
+    """The publisher was not entered, or is closed."""

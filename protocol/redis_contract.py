@@ -38,7 +38,15 @@ class Received(msgspec.Struct, frozen=True):
     position: Position | None = None
 
 
+class PresenceChange(msgspec.Struct, frozen=True):
+    """Somebody has joined a channel (or left it), as it came from Redis."""
+
+    joined: bool
+    info: ClientInfo
+
+
 _metadata_decoder: Final = msgspec.json.Decoder(Metadata)
+_info_decoder: Final = msgspec.json.Decoder(ClientInfo)
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -52,6 +60,42 @@ def publish_prefix(prefix: str) -> bytes:
     return f"{prefix}:pub:".encode()
 
 
+def log_key(prefix: str, channel: str) -> bytes:
+    """Stream: the log. Entry `<offset>-0` with the fields `m` (metadata, or `-`) and `d` (data)."""
+    return f"{prefix}:log:{channel}".encode()
+
+
+def meta_key(prefix: str, channel: str) -> bytes:
+    """Hash: `epoch` and `offset` of the newest publication."""
+    return f"{prefix}:meta:{channel}".encode()
+
+
+def done_key(prefix: str, key: str) -> bytes:
+    """String: position of the publication that was made with an idempotency key."""
+    return f"{prefix}:done:{key}".encode()
+
+
+def encode_metadata(metadata: Metadata) -> bytes:
+    """One line: a JSON object, or `-` for none."""
+    meta = _encoder.encode(metadata)
+    return b"-" if meta == b"{}" else meta
+
+
+def presence_key(prefix: str, channel: str) -> bytes:
+    """Hash: client id → ClientInfo as JSON."""
+    return f"{prefix}:presence:{channel}".encode()
+
+
+def presence_at_key(prefix: str, channel: str) -> bytes:
+    """Sorted set: client id → end of its lease in ms, by Redis' clock."""
+    return f"{prefix}:presence-at:{channel}".encode()
+
+
+def presence_users_key(prefix: str, channel: str) -> bytes:
+    """Hash: user id → number of its clients."""
+    return f"{prefix}:presence-users:{channel}".encode()
+
+
 def control_channel(prefix: str) -> bytes:
     """The Redis channel that carries commands for every node."""
     return f"{prefix}:control".encode()
@@ -59,19 +103,25 @@ def control_channel(prefix: str) -> bytes:
 
 def encode_envelope(data: bytes, metadata: Metadata, position: Position | None = None) -> bytes:
     """The envelope of one publication."""
-    meta = _encoder.encode(metadata)
-    if meta == b"{}":
-        meta = b"-"
+    meta = encode_metadata(metadata)
     if position is None:
         return b"@1 0 - %b\n%b" % (meta, data)
     return b"@1 %d %b %b\n%b" % (position.offset, position.epoch.encode(), meta, data)
 
 
-def decode_payload(payload: bytes) -> Received:
+def encode_presence_change(change: PresenceChange) -> bytes:
+    """What is published when somebody joins or leaves."""
+    return (b"@join " if change.joined else b"@leave ") + _encoder.encode(change.info)
+
+
+def decode_payload(payload: bytes) -> Received | PresenceChange:
     """What one Redis payload says. Raises EnvelopeError when it is neither valid JSON nor a known envelope."""
     try:
         if not payload.startswith(b"@"):
             return Received(Publication(data=Raw(json_line(payload))))
+        if payload.startswith((b"@join ", b"@leave ")):
+            kind, _, info = payload.partition(b" ")
+            return PresenceChange(kind == b"@join", _info_decoder.decode(json_line(info)))
         if not payload.startswith(VERSION):
             raise EnvelopeError("envelope of an unknown version")
         head, newline, data = payload.partition(b"\n")
@@ -80,7 +130,7 @@ def decode_payload(payload: bytes) -> Received:
             raise EnvelopeError("envelope without offset, epoch, metadata or data")
         offset = int(parts[1]) if parts[1].isdigit() and len(parts[1]) <= 19 else -1
         epoch = parts[2].decode()
-        if offset < 0 or not epoch:
+        if offset < 0 or not epoch or (offset > 0 and epoch == "-"):
             raise EnvelopeError("envelope with an invalid position")
         # Decoded first, because raw values are not looked into: invalid UTF-8 in one would reach the clients.
         meta = Metadata() if parts[3] == b"-" else _metadata_decoder.decode(parts[3].decode())

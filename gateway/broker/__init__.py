@@ -1,10 +1,20 @@
-"""Redis as the bus: a subscriber connection that reports every loss, and a queue for publishing.
+"""Redis as the bus: a subscriber connection that reports every loss, a queue for commands, and the log of a channel.
 
 This room knows Redis channels and payloads, not who is subscribed. The rule that is easiest to break: every change of
 what the worker is subscribed to goes through `Subscriber`, whose connection answers commands in order.
 """
 
-from gateway.broker.publish import PublishQueue
+from gateway.broker.commands import CommandQueue
+from gateway.broker.log import ChannelLog, Page, Published
+from gateway.broker.presence import PresenceStore
 from gateway.broker.subscriber import Subscriber, SubscriberListener
 
-__all__ = ["PublishQueue", "Subscriber", "SubscriberListener"]
+__all__ = [
+    "ChannelLog",
+    "CommandQueue",
+    "Page",
+    "PresenceStore",
+    "Published",
+    "Subscriber",
+    "SubscriberListener",
+]

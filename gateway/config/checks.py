@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from gateway.config.model import Config, is_loopback
-from gateway.config.schema import NAMESPACES, SettingPath, env_name
+from gateway.config.schema import env_name
 
 
 def unreachable(config: Config) -> str:
@@ -18,16 +16,6 @@ def unreachable(config: Config) -> str:
         f"({env_name(('auth', 'hmac_secret'))}, {env_name(('auth', 'jwks_url'))}), or anonymous = true; "
         "`nexus-gateway demo` needs no configuration"
     )
-
-
-def unavailable(config: Config) -> Iterator[tuple[SettingPath, str]]:
-    """Settings for what this version does not serve yet."""
-    for name, namespace in config.namespaces.items():
-        for key in ("history_size", "history_ttl_s", "recover", "presence", "join_leave"):
-            if getattr(namespace, key):
-                yield (NAMESPACES, name, key), "not available in this version; remove it"
-        if namespace.slow_consumer == "conflate":
-            yield (NAMESPACES, name, "slow_consumer"), '"conflate" is not available in this version; use "drop"'
 
 
 def warnings(config: Config) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config.checks import unavailable, unreachable
+from gateway.config.checks import unreachable
 from gateway.config.model import Config
 from gateway.config.schema import NAMESPACES, SettingPath, is_secret
 from gateway.config.sources import Origin, Places, Setting, from_environment, from_file, from_flags, from_table
@@ -88,7 +88,6 @@ def read_config(
                 wrong.add(setting.path)
             settings = {at: kept for at, kept in settings.items() if not _is_inside(at, wrong)}
 
-    problems += [f"{settings[at].place}: {message}" for at, message in unavailable(config) if at in settings]
     if to_serve and not doubtful and (message := unreachable(config)):
         problems.append(f"{path or 'configuration'}: {message}")
     if problems:

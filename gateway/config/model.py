@@ -177,6 +177,8 @@ class Limits(Section):
     """Time that a client has to answer a close frame before its socket is reset."""
     history_page: Annotated[int, Field(ge=1, le=10_000)] = 300
     """Publications that one history reply holds at most."""
+    presence_clients: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Clients that one presence reply holds at most; with more: error 106 (`presence_stats` works)."""
 
 
 class Keepalive(Section):
@@ -205,8 +207,12 @@ class Delivery(Section):
     """Bytes that may wait in one connection's send buffer before it counts as slow."""
     slice_deliveries: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Writes in a row before the event loop turns to other work."""
+    slow_timeout_s: Annotated[float, Field(ge=1, le=86_400)] = 120.0
+    """Time that a client whose network still answers may leave what it was sent unread before it is closed (3012)."""
     unsubscribe_delay_s: Seconds = 5.0
     """Time that a channel without local subscribers stays subscribed in Redis, so that reconnects do not churn it."""
+    presence_lease_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    """Time after which the presence of a worker that died is over. Live workers renew theirs three times as often."""
 
 
 class Log(Section):
@@ -228,10 +234,12 @@ class Namespace(Section):
     """Time that publications are kept."""
     recover: bool = False
     """Clients that come back get what they missed. Needs history."""
+    recover_mode: Literal["log", "cache"] = "log"
+    """log = everything that was missed; cache = the newest publication whenever somebody subscribes."""
     presence: bool = False
     """Keep who is subscribed."""
     join_leave: bool = False
-    """Tell subscribers who joins and leaves."""
+    """Tell every subscriber who joins and leaves. Clients of a worker that died leave only where `presence` is on."""
     subscribe_by: SubscribeBy = "authenticated"
     """Who may subscribe."""
     publish_by: Who = "nobody"
@@ -244,6 +252,19 @@ class Namespace(Section):
     """What happens to a subscriber whose send budget is used up. `catch_up` needs history; without it, `drop`."""
     server_side: tuple[str, ...] = ()
     """Channels of this namespace, by full name, that every client is subscribed to when it connects."""
+
+    @property
+    def has_history(self) -> bool:
+        """Whether publications are kept: both bounds are set."""
+        return self.history_size > 0 and self.history_ttl_s > 0
+
+    @model_validator(mode="after")
+    def _history_is_whole(self) -> Namespace:
+        if (self.history_size > 0) != (self.history_ttl_s > 0):
+            raise ValueError("history needs both history_size and history_ttl_s")
+        if self.recover and not self.history_size:
+            raise ValueError("recover = true needs history_size and history_ttl_s")
+        return self
 
 
 NAMESPACE_NAME = r"^[A-Za-z0-9_.\-]{1,64}$"

@@ -20,7 +20,7 @@ from websockets.server import ServerProtocol
 
 from gateway.edge.handshake import Upgrade
 from gateway.edge.shared import Shared
-from gateway.edge.wire import take_apart, write_pending
+from gateway.edge.wire import take_apart, takes_in, write_pending
 from gateway.metrics import names
 from gateway.session import Session
 from protocol.codes import BAD_COMMAND, NO_PONG, SLOW, STALE, TRY_AGAIN_LATER, DisconnectCode
@@ -43,8 +43,6 @@ def _ignore(_frames: bytes) -> None:
 
 
 class Connection(asyncio.Protocol):
-    """Bytes to commands, messages to bytes."""
-
     __slots__ = (
         "_corked",
         "_fragments",
@@ -55,6 +53,7 @@ class Connection(asyncio.Protocol):
         "_shared",
         "_slow",
         "_transport",
+        "_unread",
         "_ws",
         "deliver",
         "encoding",
@@ -79,6 +78,7 @@ class Connection(asyncio.Protocol):
         self.deliver: Callable[[bytes], bool | None] = transport.write
         self._paused = False
         self._owes_pong = False
+        self._unread = 0  # Pings in a row that were late.
         self.slot = -1
         self.encoding: Encoding = upgrade.encoding
         self.native_ping = upgrade.native_ping
@@ -134,6 +134,8 @@ class Connection(asyncio.Protocol):
         self._slow = False
         if self._open:
             self.deliver = self._transport.write
+            if self._session is not None:
+                self._shared.session.hub.drained(self)
         if not self._paused:
             self._transport.resume_reading()
 
@@ -183,6 +185,7 @@ class Connection(asyncio.Protocol):
         if opcode is Opcode.PONG:
             if self.native_ping:
                 self._owes_pong = False
+            self._unread = 0
             return
         if opcode is Opcode.CONT or not event.fin:
             # A message in pieces. Its size is bounded by the protocol object.
@@ -213,6 +216,7 @@ class Connection(asyncio.Protocol):
             return
         if payload == self.encoding.ping and self._owes_pong and not self.native_ping:
             self._owes_pong = False
+            self._unread = 0
             return
         try:
             commands = self.encoding.decode_commands(payload)
@@ -300,16 +304,17 @@ class Connection(asyncio.Protocol):
     def check_pong(self) -> None:
         # While commands wait for Redis the socket is not read: the pong may be there.
         if self._owes_pong and not self._paused and self._session is not None:
+            self._unread += 1
+            if self._unread <= self._shared.late_pongs and takes_in(self._transport):
+                return  # It reads slowly: the ping waits behind what it has not read.
             self._shared.counters[names.NO_PONG] += 1
             self._session.disconnect(NO_PONG)
 
     def connect_timed_out(self) -> None:
-        """No `connect` within the connect time-out after the handshake."""
         if self._session is not None:
             self._session.disconnect(STALE, "no connect command in time")
 
     def close_timed_out(self) -> None:
-        """The client did not take part in the closing handshake."""
         self._transport.abort()
 
     def shut_down(self, disconnect: DisconnectCode) -> None:

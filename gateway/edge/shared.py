@@ -53,6 +53,11 @@ class Shared:
         """Whether a new connection must be turned away."""
         return len(self.connections) >= self.config.limits.max_connections
 
+    @property
+    def late_pongs(self) -> int:
+        """Pongs in a row that a client may owe while it reads slowly."""
+        return int(self.config.delivery.slow_timeout_s // self.config.keepalive.ping_interval_s)
+
     def changed(self) -> None:
         if self.connections:
             self.empty.clear()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import socket
+import struct
+import termios
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +16,9 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from protocol.encodings import BY_SUBPROTOCOL
+
+UNANSWERED: Final = slice(2, 4)
+"""`tcpi_retransmits` and `tcpi_probes` (a byte each) in Linux' `struct tcp_info`: sent again without any answer."""
 
 _silent: Final = logging.getLogger("gateway.websockets")
 _silent.setLevel(logging.CRITICAL)
@@ -62,3 +69,19 @@ def take_apart(websocket: ServerProtocol) -> None:
         while cause is not None:
             cause.__traceback__ = None
             cause = cause.__cause__ or cause.__context__
+
+
+def takes_in(transport: asyncio.Transport) -> bool:
+    """Whether bytes wait for the peer to read them, and its host answers.
+
+    Tells a client that reads slowly (its window is closed, its host answers the probes) from one that has vanished
+    (nothing is acknowledged) and from one that has everything and does not answer. Linux; False elsewhere.
+    """
+    tcp = transport.get_extra_info("socket")
+    try:
+        unsent = struct.unpack("i", fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+        if not unsent and not transport.get_write_buffer_size():
+            return False
+        return bool(max(tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, UNANSWERED.stop)[UNANSWERED]) <= 1)
+    except (OSError, AttributeError, ValueError):
+        return False

@@ -6,10 +6,24 @@ the loop's own thread; nothing here waits. The rule that is easiest to break: a 
 out of its channels before anything else is written to it.
 """
 
+from gateway.hub.catchup import CatchUp
+from gateway.hub.changes import ChangeFanout
 from gateway.hub.channel import Channel, Receiver
 from gateway.hub.fanout import Fanout
 from gateway.hub.hub import Hub
 from gateway.hub.interest import Interest
+from gateway.hub.presence import Presence, is_unobserved
 from gateway.hub.users import UserIndex
 
-__all__ = ["Channel", "Fanout", "Hub", "Interest", "Receiver", "UserIndex"]
+__all__ = [
+    "CatchUp",
+    "ChangeFanout",
+    "Channel",
+    "Fanout",
+    "Hub",
+    "Interest",
+    "Presence",
+    "Receiver",
+    "UserIndex",
+    "is_unobserved",
+]

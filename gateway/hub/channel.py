@@ -12,6 +12,7 @@ from protocol.encodings import Encoding
 from protocol.replies import Publication
 
 if TYPE_CHECKING:
+    from gateway.hub.feed import Feed
     from gateway.hub.interest import Acquisition
 
 
@@ -37,7 +38,7 @@ class Receiver(Protocol):
         ...
 
     def subscription_lost(self, channel: str) -> None:
-        """Redis refused the channel after the subscription was accepted."""
+        """The subscription cannot go on: Redis refused the channel, or publications are gone for good."""
         ...
 
 
@@ -59,14 +60,19 @@ class Channel:
     __slots__ = (
         "_audience",
         "acquisitions",
+        "behind",
         "changes",
+        "feed",
         "held",
         "name",
         "namespace",
+        "newest",
+        "passes",
         "pending",
         "pending_bytes",
         "receivers",
         "redis_name",
+        "refused",
         "running",
         "waiting",
     )
@@ -75,7 +81,18 @@ class Channel:
         self.name = name
         self.redis_name = redis_name
         self.namespace = namespace
-        self.receivers: dict[Receiver, None] = {}
+        self.receivers: dict[Receiver, int] = {}
+        """Who passes deliver to, with the number of passes that had begun when it joined: it gets later ones."""
+        self.behind: dict[Receiver, int] = {}
+        """Subscribers that are not in the passes: the offset up to which each has everything."""
+        self.refused: dict[Receiver, int] = {}
+        """`conflate`: receivers that a pass skipped, with the number of that pass."""
+        self.feed: Feed | None = None
+        """None = a channel without history."""
+        self.passes = 0
+        """Passes that have begun."""
+        self.newest: Publication | None = None
+        """`conflate`: the newest publication that a pass has had."""
         self._audience: Audience | None = None
         self.changes = 0
         """Times that a receiver has left: a pass that sees it unchanged need not look for leavers."""
@@ -91,21 +108,42 @@ class Channel:
         """Who waits for Redis to confirm."""
 
     @property
+    def deserted(self) -> bool:
+        """Whether nobody is here."""
+        return not self.receivers and not self.behind
+
+    @property
     def idle(self) -> bool:
         """Whether nobody is here and nobody is about to come."""
-        return not self.receivers and not self.acquisitions
+        return not self.receivers and not self.behind and not self.acquisitions
+
+    @property
+    def ready(self) -> bool:
+        """Whether one can join: Redis has not refused the channel, and of one with history the position is known."""
+        return self.held is not Held.NO and (self.feed is None or self.feed.known)
 
     def add(self, receiver: Receiver) -> None:
-        self.receivers[receiver] = None
+        self.receivers[receiver] = self.passes
         self._audience = None
 
     def remove(self, receiver: Receiver) -> bool:
         """False when it was not here."""
-        if self.receivers.pop(receiver, 0) == 0:
-            return False
-        self._audience = None
-        self.changes += 1
-        return True
+        if self.receivers.pop(receiver, None) is not None:
+            self._audience = None
+            self.changes += 1
+            return True
+        return self.behind.pop(receiver, None) is not None
+
+    def set_aside(self, receiver: Receiver, offset: int) -> None:
+        """Passes leave it out from the next one on; it has everything up to `offset`."""
+        if self.receivers.pop(receiver, None) is not None:
+            self._audience = None
+        self.behind[receiver] = offset
+
+    def take_back(self, receiver: Receiver) -> None:
+        """It has everything that passes have had: it is in the next one."""
+        del self.behind[receiver]
+        self.add(receiver)
 
     def audience(self) -> Audience:
         """The receivers by encoding. Kept until somebody comes or goes."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from gateway.hub.channel import Audience, Channel, Receiver
@@ -28,14 +28,25 @@ from protocol.replies import Publication, Push, Reply
 PASS_COST: Final = 4
 """What starting a pass counts in a slice, in deliveries: many small channels must not add up to a long slice."""
 
+FellBehind = Callable[[Channel, list[Receiver], int], None]
+"""Receivers that a pass could not write to, and the offset up to which they have everything."""
+
 
 class Fanout:
     """Delivers publications to the receivers of channels, slice by slice."""
 
     def __init__(
-        self, counters: memoryview[int], *, slice_deliveries: int, queue_messages: int, queue_bytes: int
+        self,
+        counters: memoryview[int],
+        fell_behind: FellBehind,
+        *,
+        slice_deliveries: int,
+        queue_messages: int,
+        queue_bytes: int,
     ) -> None:
+        """`fell_behind` takes care of receivers that a pass could not write to."""
         self._counters = counters
+        self._fell_behind = fell_behind
         self._slice = slice_deliveries
         self._queue_messages = queue_messages
         self._queue_bytes = queue_bytes
@@ -45,7 +56,8 @@ class Fanout:
     def enqueue(self, channel: Channel, publication: Publication, size: int) -> None:
         """Have `publication` (`size` payload bytes) delivered to the receivers of `channel`. Never waits.
 
-        Past the bounds of the channel's queue the oldest publications are dropped and counted.
+        Past the bounds of the channel's queue the oldest publications are dropped and counted. Not so on a channel
+        with history: there the feed looks for room first.
         """
         counters = self._counters
         if channel.pending is None:
@@ -53,8 +65,9 @@ class Fanout:
         channel.pending.append((publication, size))
         channel.pending_bytes += size
         counters[names.QUEUED_BYTES] += size
-        while len(channel.pending) > self._queue_messages or (
-            channel.pending_bytes > self._queue_bytes and len(channel.pending) > 1
+        while channel.feed is None and (
+            len(channel.pending) > self._queue_messages
+            or (channel.pending_bytes > self._queue_bytes and len(channel.pending) > 1)
         ):
             _, dropped = channel.pending.popleft()
             channel.pending_bytes -= dropped
@@ -62,10 +75,22 @@ class Fanout:
             counters[names.DROPPED_QUEUE] += 1
         if not channel.running:
             channel.running = True
-            self._active.append(_Pass(channel))
+            self._active.append(_Pass(channel, self._fell_behind))
             if not self._scheduled:
                 self._scheduled = True
                 asyncio.get_running_loop().call_soon(self._run_slice)
+
+    def has_room(self, channel: Channel) -> bool:
+        """Whether more may wait for the channel's next pass."""
+        pending = channel.pending
+        return not pending or (len(pending) < self._queue_messages and channel.pending_bytes < self._queue_bytes)
+
+    def discard(self, channel: Channel) -> None:
+        """Forget what waits for the channel's next pass."""
+        if channel.pending:
+            channel.pending.clear()
+            self._counters[names.QUEUED_BYTES] -= channel.pending_bytes
+            channel.pending_bytes = 0
 
     def _run_slice(self) -> None:
         """One turn: deliver about `slice_deliveries`, then let the loop do other work."""
@@ -79,7 +104,7 @@ class Fanout:
                 continue
             self._counters[names.PASSES] += 1
             if current.channel.pending:
-                active.append(_Pass(current.channel))
+                active.append(_Pass(current.channel, self._fell_behind))
             else:
                 current.channel.pending = None
                 current.channel.running = False
@@ -92,10 +117,25 @@ class Fanout:
 class _Pass:
     """One walk over a channel's receivers with what was pending when it began."""
 
-    __slots__ = ("_changes", "_frames", "_groups", "_messages", "_position", "_receivers", "_started", "channel")
+    __slots__ = (
+        "_after",
+        "_changes",
+        "_fell_behind",
+        "_frames",
+        "_groups",
+        "_messages",
+        "_number",
+        "_position",
+        "_receivers",
+        "_started",
+        "channel",
+    )
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, fell_behind: FellBehind) -> None:
         self.channel = channel
+        self._fell_behind = fell_behind
+        self._number = 0
+        self._after = 0
         self._started = False
         self._groups: list[tuple[bytes, tuple[Receiver, ...]]] = []
         self._receivers: tuple[Receiver, ...] = ()
@@ -131,8 +171,13 @@ class _Pass:
         channel = self.channel
         self._started = True
         pending = channel.pending
-        if pending is None:
+        if not pending:
             return
+        channel.passes += 1
+        self._number = channel.passes
+        if channel.feed is not None:
+            self._after = channel.feed.passed
+            channel.feed.passed = channel.feed.top
         publications = [publication for publication, _ in pending]
         pending.clear()
         counters[names.QUEUED_BYTES] -= channel.pending_bytes
@@ -143,6 +188,10 @@ class _Pass:
         self._groups = [
             (encode_publications(channel.name, publications, encoding), receivers) for encoding, receivers in audience
         ]
+        if channel.namespace.slow_consumer == "conflate":
+            channel.newest = publications[-1]
+        if channel.feed is not None:
+            channel.feed.pass_started()
 
     def _deliver(self, receivers: tuple[Receiver, ...], counters: memoryview[int]) -> None:
         """The innermost loop of the gateway: about 1 µs of Python a delivery beside the kernel's send."""
@@ -150,8 +199,9 @@ class _Pass:
         shared = self._frames
         here: Sequence[Receiver] = receivers
         if channel.changes != self._changes:
-            members = channel.receivers
-            here = [receiver for receiver in receivers if receiver in members]
+            # Who has left, and also who has come back since: what this pass carries was part of its recovery.
+            joined, number = channel.receivers, self._number
+            here = [receiver for receiver in receivers if joined.get(receiver, number) < number]
         slow = [receiver for receiver in here if receiver.deliver(shared)]
         delivered = len(here) - len(slow)
         counters[names.DELIVERIES] += delivered * self._messages
@@ -161,6 +211,8 @@ class _Pass:
             if channel.namespace.slow_consumer == "disconnect":
                 for receiver in slow:
                     receiver.too_slow()
+            else:
+                self._fell_behind(channel, slow, self._after)
 
 
 def encode_publications(channel: str, publications: Iterable[Publication], encoding: Encoding) -> bytes:

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from gateway.clock import Clock
 from gateway.config import Namespace
 from gateway.errors import BrokerRefused
-from gateway.hub.channel import Channel, Receiver
+from gateway.hub.catchup import CatchUp
+from gateway.hub.channel import Channel, Held, Receiver
 from gateway.hub.fanout import Fanout
+from gateway.hub.feed import Feed
 from gateway.hub.interest import Interest, SubscribesInRedis
+from gateway.hub.recent import ReadsLog
 from gateway.hub.reports import DropReports
 from gateway.log import get_logger
 from gateway.metrics import names
 from protocol.errors import EnvelopeError
-from protocol.redis_contract import decode_payload, publish_prefix
+from protocol.redis_contract import PresenceChange, decode_payload, publish_prefix
+from protocol.replies import Publication
+
+CHECK_S: Final = 25.0
+"""Time after which the position of a channel with history is compared with its log."""
+CHECKS: Final = 200
+"""Positions that are checked at once."""
+TAIL_S: Final = 10.0
+"""Time that recent publications are kept in memory after nobody has asked for them."""
+SWEEP_S: Final = 0.5
+"""Time between two looks for what is due."""
 
 
 class Hub:
@@ -25,6 +40,9 @@ class Hub:
         self,
         redis: SubscribesInRedis,
         fanout: Fanout,
+        catch_up: CatchUp,
+        log: ReadsLog,
+        presence_changed: Callable[[Channel, PresenceChange], None],
         counters: memoryview[int],
         clock: Clock,
         *,
@@ -34,8 +52,13 @@ class Hub:
         publication_bytes: int,
         redis_state_changed: Callable[[bool], None] | None = None,
     ) -> None:
-        """`redis_state_changed` is told when Redis comes (True) and goes (False)."""
+        """`presence_changed` is told who joins and leaves, `redis_state_changed` when Redis comes (True) and goes."""
+        self._presence_changed = presence_changed
         self._fanout = fanout
+        self._catch_up = catch_up
+        self._reads = log
+        self._clock = clock
+        self._checks: deque[Feed] = deque()
         self._counters = counters
         self._prefix = publish_prefix(prefix)
         self._namespaces = namespaces
@@ -47,8 +70,26 @@ class Hub:
         self._log = get_logger()
 
     async def run(self) -> None:
-        """Tidy up until cancelled."""
-        await self._interest.run()
+        """Tidy up and check positions until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._interest.run())
+            while True:
+                await asyncio.sleep(SWEEP_S)
+                self.check_positions()
+
+    def check_positions(self) -> None:
+        """Compare what was not compared for a while with the logs; free what nobody has asked for lately."""
+        now = self._clock.monotonic()
+        for _ in range(min(CHECKS, len(self._checks))):
+            feed = self._checks.popleft()
+            if not feed.known:
+                feed.checking = False
+                continue
+            self._checks.append(feed)
+            if feed.recent.in_memory and now - feed.recent.used_at > TAIL_S:
+                feed.recent.drop()
+            if now - feed.checked_at > CHECK_S and not feed.healing:
+                feed.heal()
 
     # Joining and leaving.
 
@@ -66,34 +107,72 @@ class Hub:
             channel = self._channels.get(redis_name)
             if channel is None:
                 channel = Channel(name, redis_name, self._namespaces[namespace or "default"])
+                if channel.namespace.has_history:
+                    channel.feed = Feed(channel, self._reads, self, self._clock)
                 self._channels[redis_name] = channel
             channel.acquisitions += 1
             channels.append(channel)
-        return channels, self._interest.acquire(channels)
+        held = self._interest.acquire(channels)
+        unknown = [channel for channel in channels if channel.feed is not None and not channel.feed.known]
+        return channels, self._positions_known(unknown, held) if unknown else held
 
-    def join(self, channel: Channel, receiver: Receiver) -> None:
-        """Deliver to `receiver` from now on."""
+    def _positions_known(self, channels: list[Channel], held: asyncio.Future[None] | None) -> asyncio.Future[None]:
+        """Done when the channels are held and each has its position, or will not have it for now."""
+        known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        left = len(channels) + (held is not None)
+
+        def one(_held: asyncio.Future[None] | None = None) -> None:
+            nonlocal left
+            left -= 1
+            if not left and not known.done():
+                known.set_result(None)
+
+        if held is not None:
+            held.add_done_callback(one)
+        for channel in channels:
+            if channel.feed is not None:
+                channel.feed.when_healed(one)
+                if channel.held is Held.YES and not channel.feed.healing:
+                    channel.feed.heal()
+        return known
+
+    def join(self, channel: Channel, receiver: Receiver, after: int | None = None) -> None:
+        """Deliver to `receiver` from now on; on a channel with history, everything after the offset `after`."""
         channel.acquisitions -= 1
-        if not channel.receivers:
+        if channel.deserted:
             self._counters[names.CHANNELS] += 1
-        channel.add(receiver)
         self._counters[names.SUBSCRIPTIONS] += 1
+        if channel.feed is None or after is None or after == channel.feed.passed:
+            channel.add(receiver)
+        else:
+            self._catch_up.begin(channel, receiver, after)
 
     def cancel(self, channel: Channel) -> None:
         """Nobody comes of this `open`."""
         channel.acquisitions -= 1
         if channel.idle:
-            self._interest.release(channel)
+            self._released(channel)
 
     def leave(self, channel: Channel, receiver: Receiver) -> None:
         """Deliver nothing more to `receiver`, also not from a pass that is under way."""
         if not channel.remove(receiver):
             return
+        self._catch_up.forget(channel, receiver)
         self._counters[names.SUBSCRIPTIONS] -= 1
-        if not channel.receivers:
+        if channel.deserted:
             self._counters[names.CHANNELS] -= 1
             if channel.idle:
-                self._interest.release(channel)
+                self._released(channel)
+
+    def drained(self, receiver: Receiver) -> None:
+        """The socket of `receiver` takes bytes again after its send budget was used up."""
+        self._catch_up.drained(receiver)
+
+    def _released(self, channel: Channel) -> None:
+        if channel.feed is not None:
+            channel.feed.forget()
+            self._fanout.discard(channel)
+        self._interest.release(channel)
 
     def _forget(self, channel: Channel) -> None:
         if channel.idle:
@@ -106,7 +185,7 @@ class Hub:
         counters = self._counters
         counters[names.PUBLICATIONS] += 1
         known = self._channels.get(channel)
-        if known is None or not known.receivers:
+        if known is None or (not known.receivers and known.feed is None):
             return
         if len(payload) > self._publication_bytes:
             counters[names.DROPPED_TOO_LARGE] += 1
@@ -118,7 +197,45 @@ class Hub:
             counters[names.DROPPED_INVALID] += 1
             self._reports.dropped(known.name, "undecodable", error=str(error), payload_bytes=len(payload))
             return
-        self._fanout.enqueue(known, received.publication, len(payload))
+        if isinstance(received, PresenceChange):
+            self._presence_changed(known, received)
+            return
+        feed = known.feed
+        if feed is None:
+            self._fanout.enqueue(known, received.publication, len(payload))
+        elif received.position is not None:
+            feed.received(received.publication, received.position, len(payload))
+        elif known.receivers:
+            # A plain PUBLISH beside the log: at most once, and not at the cost of what is in the log.
+            if self._fanout.has_room(known):
+                self._fanout.enqueue(known, received.publication, len(payload))
+            else:
+                counters[names.DROPPED_QUEUE] += 1
+
+    # What feeds say (gateway.hub.feed.FeedOwner).
+
+    def take(self, channel: Channel, publication: Publication, size: int) -> None:
+        self._fanout.enqueue(channel, publication, size)
+
+    def has_room(self, channel: Channel) -> bool:
+        return self._fanout.has_room(channel)
+
+    def found(self, feed: Feed) -> None:
+        if not feed.checking:
+            feed.checking = True
+            self._checks.append(feed)
+
+    def healed(self, channel: Channel, publications: int) -> None:
+        self._counters[names.HEALED] += 1
+        self._counters[names.HEALED_PUBLICATIONS] += publications
+        self._log.info("gap healed", channel=channel.name, publications=publications)
+
+    def too_short(self, channel: Channel) -> None:
+        self._log.warning("log too short to heal", channel=channel.name, subscribers=len(channel.receivers))
+        self._fanout.discard(channel)
+        self._catch_up.lose(channel)
+
+    # What Redis says about subscriptions.
 
     def subscription_confirmed(self, channel: bytes, error: BrokerRefused | None) -> None:
         known = self._channels.get(channel)
@@ -128,11 +245,18 @@ class Hub:
             self._log.error("redis refused a channel", channel=known.name, error=str(error))
         self._interest.confirmed(known, error)
         if error is not None:
-            for receiver in list(known.receivers):
+            if known.feed is not None:
+                known.feed.refused()
+            for receiver in (*known.receivers, *known.behind):
                 receiver.subscription_lost(known.name)
+        elif known.feed is not None:
+            known.feed.heal()
 
     def subscriber_connected(self) -> None:
         self._counters[names.REDIS_CONNECTED] = 1
+        for channel in self._channels.values():
+            if channel.feed is not None and not channel.idle:
+                channel.feed.heal()
         if self._redis_state_changed is not None:
             self._redis_state_changed(True)
 

@@ -75,6 +75,12 @@ DROPPED_INVALID: Final = _metric("dropped", "counter", _DROPPED, "reason", "unde
 DROPPED_TOO_LARGE: Final = _metric("dropped", "counter", _DROPPED, "reason", "too_large")
 DROPPED_QUEUE: Final = _metric("dropped", "counter", _DROPPED, "reason", "queue_full")
 DROPPED_SLOW: Final = _metric("dropped", "counter", _DROPPED, "reason", "slow_consumer")
+HEALED: Final = _metric("healed", "counter", "Times a gap in a channel with history was filled from its log")
+HEALED_PUBLICATIONS: Final = _metric("healed_publications", "counter", "Publications that filled such gaps")
+FELL_BEHIND: Final = _metric("subscribers_behind", "counter", "Times a slow subscriber was left to catch up")
+TOLD_LOST: Final = _metric("subscribers_told_lost", "counter", "Subscribers told that publications are gone for good")
+RECOVERED: Final = _metric("recoveries", "counter", "Subscriptions that asked to recover", "result", "recovered")
+UNRECOVERED: Final = _metric("recoveries", "counter", "Subscriptions that asked to recover", "result", "lost")
 REDIS_LOST: Final = _metric("redis_connections_lost", "counter", "Times the subscriber connection to Redis broke")
 ERRORS: Final = _metric("internal_errors", "counter", "Unexpected exceptions, each logged")
 

@@ -14,8 +14,9 @@ from msgspec.structs import astuple
 
 from gateway.metrics import names
 from gateway.session.connecting import connect, refresh
+from gateway.session.history import history
 from gateway.session.outcomes import Disconnect, Refusal
-from gateway.session.permissions import check_history, check_presence
+from gateway.session.presence import presence, presence_stats
 from gateway.session.publishing import publish
 from gateway.session.subscribing import sub_refresh, subscribe, unsubscribe
 from gateway.tasks import Steps
@@ -169,13 +170,11 @@ async def _execute(session: Session, command: Command) -> None:
     elif command.ping is not None:
         session.reply(Reply(id=command.id, ping=PingResult()))
     elif command.history is not None:
-        name, rules = session.find(command.history.channel)
-        check_history(name, rules, session.user, subscribed=name.full in session.subscriptions)
-        raise Refusal(NOT_AVAILABLE)
-    elif (asked := command.presence or command.presence_stats) is not None:
-        name, rules = session.find(asked.channel)
-        check_presence(name, rules, session.user, subscribed=name.full in session.subscriptions)
-        raise Refusal(NOT_AVAILABLE)
+        await history(session, command.id, command.history)
+    elif command.presence is not None:
+        await presence(session, command.id, command.presence)
+    elif command.presence_stats is not None:
+        await presence_stats(session, command.id, command.presence_stats)
     elif command.rpc is not None:
         raise Refusal(NOT_AVAILABLE)
     # `send` has no reply, and nobody to hand it to in this version: it ends here.

@@ -9,11 +9,11 @@ from msgspec import UNSET, Raw
 
 from gateway import __version__
 from gateway.auth import ConnectionClaims
-from gateway.hub.channel import Held
 from gateway.metrics import names
 from gateway.session.authenticate import authenticate
 from gateway.session.outcomes import Disconnect, Refusal
-from gateway.session.subscribing import open_channels
+from gateway.session.recovery import Beginning
+from gateway.session.subscribing import begin_all, open_channels
 from gateway.session.subscription import Wanted
 from protocol.channel import personal_channel
 from protocol.codes import INTERNAL, INVALID_TOKEN
@@ -32,7 +32,8 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     claims = authenticate(context, request.token)
     granted = _server_side(session, claims)
     channels = await open_channels(session, [wanted.key for wanted in granted])
-    if any(channel.held is Held.NO for channel in channels):
+    beginnings = await begin_all(session, channels, request.subs)
+    if any(isinstance(each, Refusal) for each in beginnings) or not all(channel.ready for channel in channels):
         for channel in channels:
             context.hub.cancel(channel)
         raise Refusal(INTERNAL)
@@ -44,9 +45,10 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     context.counters[names.CLIENTS] += 1
     context.counters[names.USERS] = len(context.users)
     subs: dict[str, SubscribeResult] = {}
-    for channel, wanted in zip(channels, granted, strict=True):
-        session.join(channel, wanted, server_side=True)
-        subs[channel.name] = SubscribeResult(data=wanted.data or UNSET)
+    for channel, wanted, beginning in zip(channels, granted, beginnings, strict=True):
+        if isinstance(beginning, Beginning):
+            subs[channel.name] = beginning.join(session, channel, wanted, server_side=True)
+            subs[channel.name].data = wanted.data or UNSET
     native = session.outlet.native_ping
     expires, ttl = session.time_left(claims.expires_at)
     result = ConnectResult(
@@ -79,6 +81,7 @@ def refresh(session: Session, command_id: int, request: RefreshRequest) -> None:
         raise Disconnect(INVALID_TOKEN, "refresh token of another user")
     session.expires_at = claims.expires_at
     session.info = Raw(claims.info) if claims.info else None
+    session.described_anew(*session.subscriptions.values())
     expires, ttl = session.time_left(claims.expires_at)
     result = RefreshResult(client=session.client, version=VERSION, expires=expires, ttl=ttl)
     session.reply(Reply(id=command_id, refresh=result))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.auth import TokenVerifier
+from gateway.broker import ChannelLog
 from gateway.clock import Clock
 from gateway.config import Config, Namespace
-from gateway.hub import Hub, Receiver, UserIndex
+from gateway.hub import Hub, Presence, Receiver, UserIndex
 from gateway.session.rate import RateLimit
 from protocol.channel import EVERYONE, ChannelName, parse_channel
 from protocol.codes import DisconnectCode
@@ -71,6 +72,8 @@ class SessionContext:
     hub: Hub
     users: UserIndex[Session]
     broker: PublishesToRedis
+    channel_log: ChannelLog
+    presence: Presence
     verifier: TokenVerifier
     counters: memoryview[int]
     clock: Clock

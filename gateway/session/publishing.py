@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
@@ -45,15 +45,21 @@ def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     info = ClientInfo(
         user=session.user, client=session.client, conn_info=session.info or UNSET, chan_info=chan_info or UNSET
     )
-    payload = encode_envelope(data, Metadata(info=info))
+    done: asyncio.Future[Any]
     try:
-        done = context.broker.publish(publish_channel(context.config.redis.prefix, name.full), payload)
+        if rules.has_history:
+            done = context.channel_log.append(
+                name.full, data, Metadata(info=info), size=rules.history_size, ttl_s=rules.history_ttl_s
+            )
+        else:
+            payload = encode_envelope(data, Metadata(info=info))
+            done = context.broker.publish(publish_channel(context.config.redis.prefix, name.full), payload)
     except BrokerBusy as error:
         raise Refusal(INTERNAL) from error
     done.add_done_callback(partial(_published, session, command_id))
 
 
-def _published(session: Session, command_id: int, done: asyncio.Future[int]) -> None:
+def _published(session: Session, command_id: int, done: asyncio.Future[Any]) -> None:
     if session.closed_with is not None:
         return
     error = done.exception()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from gateway.config import Namespace
 from gateway.hub import Channel
@@ -27,7 +27,7 @@ from protocol.codes import (
     UnsubscribeCode,
 )
 from protocol.commands import Command
-from protocol.replies import Error, Push, Reply, Unsubscribe
+from protocol.replies import ClientInfo, Error, Push, Reply, Unsubscribe
 
 
 class Session:
@@ -71,17 +71,34 @@ class Session:
         """Parse a channel name and find its rules. Raises Refusal: 107 for a bad name, 102 for an unknown namespace."""
         return find_channel(channel, self.context.namespaces, self.context.config.limits.channel_length)
 
-    def join(self, channel: Channel, wanted: Wanted, *, server_side: bool) -> None:
-        """Receive the publications of an opened channel. Give the outlet the reply in the same step."""
-        self.subscriptions[channel.name] = Subscription(
+    def join(self, channel: Channel, wanted: Wanted, *, server_side: bool, after: int | None = None) -> None:
+        """Receive the publications of an opened channel, with history all after the offset `after`.
+
+        Give the outlet the reply in the same step.
+        """
+        subscription = self.subscriptions[channel.name] = Subscription(
             channel, server_side=server_side, expires_at=wanted.expires_at, info=wanted.info
         )
-        self.context.hub.join(channel, self.outlet)
+        self.context.hub.join(channel, self.outlet, after)
+        self.context.presence.entered(channel, self.client, self.describe(subscription))
 
     def leave(self, subscription: Subscription) -> None:
         """Receive nothing more from a channel."""
         del self.subscriptions[subscription.channel.name]
         self.context.hub.leave(subscription.channel, self.outlet)
+        self.context.presence.left(subscription.channel, self.client, self.describe(subscription))
+
+    def describe(self, subscription: Subscription | None) -> ClientInfo:
+        """What others learn about the client, in a channel or outside of any."""
+        chan_info = subscription.info if subscription is not None else None
+        return ClientInfo(
+            user=self.user, client=self.client, conn_info=self.info or UNSET, chan_info=chan_info or UNSET
+        )
+
+    def described_anew(self, *subscriptions: Subscription) -> None:
+        """What others learn has changed, in these channels."""
+        for each in subscriptions:
+            self.context.presence.updated(each.channel, self.client, self.describe(each))
 
     def end_subscription(self, subscription: Subscription, code: UnsubscribeCode) -> None:
         """Take the client out of a channel and tell it."""
@@ -90,11 +107,11 @@ class Session:
         self.reply(Reply(push=push))
 
     def subscription_lost(self, channel: str) -> None:
-        """Redis refused a channel that was accepted while Redis was away."""
+        """A subscription cannot go on: the client has to come back, and to recover if it can."""
         subscription = self.subscriptions.get(channel)
         if subscription is not None and subscription.server_side:
             # The SDK cannot subscribe to it again by itself, only connect again.
-            self.disconnect(INSUFFICIENT_STATE, f"redis refused {channel}")
+            self.disconnect(INSUFFICIENT_STATE, f"{channel} cannot go on")
         elif subscription is not None:
             self.end_subscription(subscription, UNSUBSCRIBED_INSUFFICIENT)
             self.outlet.flush()
@@ -151,6 +168,7 @@ class Session:
         context = self.context
         for subscription in self.subscriptions.values():
             context.hub.leave(subscription.channel, self.outlet)
+            context.presence.left(subscription.channel, self.client, self.describe(subscription))
         self.subscriptions.clear()
         if self.client:
             context.users.remove(self.user, self)

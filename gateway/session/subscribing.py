@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, Raw
 
 from gateway.hub import Channel
-from gateway.hub.channel import Held
 from gateway.session.authenticate import authorize
 from gateway.session.outcomes import Refusal
 from gateway.session.permissions import check_subscribe
+from gateway.session.recovery import Beginning, begin
 from gateway.session.subscription import Wanted
 from protocol.codes import ALREADY_SUBSCRIBED, INTERNAL, LIMIT_EXCEEDED, PERMISSION_DENIED
 from protocol.commands import Command, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
-from protocol.replies import Reply, SubRefreshResult, SubscribeResult, UnsubscribeResult
+from protocol.replies import Reply, SubRefreshResult, UnsubscribeResult
 
 if TYPE_CHECKING:
     from gateway.session.session import Session
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 async def subscribe(session: Session, commands: list[Command]) -> None:
     """Consecutive subscribe commands: check each, wait once for all, answer each. Raises Disconnect."""
     accepted: dict[str, Wanted] = {}
+    requests: dict[str, SubscribeRequest] = {}
     for command in commands:
         if command.subscribe is None:
             continue
@@ -33,16 +34,39 @@ async def subscribe(session: Session, commands: list[Command]) -> None:
             session.fail(command.id, refusal)
         else:
             accepted[wanted.name.full] = wanted
-    for channel in await open_channels(session, [each.key for each in accepted.values()]):
+            requests[wanted.name.full] = command.subscribe
+    channels = await open_channels(session, [each.key for each in accepted.values()])
+    beginnings = await begin_all(session, channels, requests)
+    for channel, beginning in zip(channels, beginnings, strict=True):
         wanted = accepted[channel.name]
-        if channel.held is Held.NO:
+        if isinstance(beginning, Refusal) or not channel.ready:
             session.context.hub.cancel(channel)
-            session.fail(wanted.id, Refusal(INTERNAL))
+            session.fail(wanted.id, beginning if isinstance(beginning, Refusal) else Refusal(INTERNAL))
             continue
-        session.join(channel, wanted, server_side=False)
-        expires, ttl = session.time_left(wanted.expires_at)
-        result = SubscribeResult(expires=expires, ttl=ttl, data=wanted.data or UNSET)
+        result = beginning.join(session, channel, wanted, server_side=False)
+        result.expires, result.ttl = session.time_left(wanted.expires_at)
+        result.data = wanted.data or UNSET
         session.reply(Reply(id=wanted.id, subscribe=result))
+
+
+async def begin_all(
+    session: Session, channels: list[Channel], requests: Mapping[str, SubscribeRequest]
+) -> list[Beginning | Refusal]:
+    """Where the client begins in each of the opened channels. All are given up when the client goes meanwhile."""
+    beginnings: list[Beginning | Refusal] = []
+    try:
+        for channel in channels:
+            try:
+                beginnings.append(
+                    await begin(channel, requests.get(channel.name)) if channel.ready else Refusal(INTERNAL)
+                )
+            except Refusal as refusal:
+                beginnings.append(refusal)
+    except BaseException:
+        for channel in channels:
+            session.context.hub.cancel(channel)
+        raise
+    return beginnings
 
 
 async def open_channels(session: Session, keys: Iterable[tuple[str, str]]) -> list[Channel]:
@@ -100,5 +124,6 @@ def sub_refresh(session: Session, command_id: int, request: SubRefreshRequest) -
     claims = authorize(session.context, request.token, channel=name.full, user=session.user, client=session.client)
     subscription.expires_at = claims.expires_at
     subscription.info = Raw(claims.info) if claims.info else None
+    session.described_anew(subscription)
     expires, ttl = session.time_left(claims.expires_at)
     session.reply(Reply(id=command_id, sub_refresh=SubRefreshResult(expires=expires, ttl=ttl)))

@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from gateway.auth.issue import sign_token
-from gateway.broker import PublishQueue
+from gateway.broker import CommandQueue
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.control import ControlParts, ControlServer, build_app
@@ -23,7 +23,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
     """Serve the control port until the link says stop."""
     clock = SystemClock()
     redis = connect(config.redis)
-    queue = PublishQueue(redis)
+    queue = CommandQueue(redis)
 
     async def publish(channel: str, payload: bytes) -> int:
         return await queue.publish(publish_channel(config.redis.prefix, channel), payload)

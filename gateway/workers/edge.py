@@ -9,13 +9,14 @@ import asyncio
 import os
 import random
 import sys
+from typing import Final
 
 from gateway.auth import KeySet, TokenVerifier
-from gateway.broker import PublishQueue, Subscriber
+from gateway.broker import ChannelLog, CommandQueue, PresenceStore, Subscriber
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.edge import Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Shared, drain, tend
-from gateway.hub import Fanout, Hub, UserIndex
+from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Presence, UserIndex
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, names
 from gateway.processes import WorkerEnd
@@ -23,6 +24,9 @@ from gateway.session import RateLimit, Session, SessionContext, channels_of_ever
 from gateway.storage.redis import connect, endpoint
 from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
+
+LARGE_ANSWERS: Final = 16
+"""Commands in one round trip where each may answer with a page of a log."""
 
 
 async def main(link: WorkerEnd, config: Config) -> None:
@@ -35,10 +39,25 @@ async def main(link: WorkerEnd, config: Config) -> None:
 
     keys = KeySet.from_settings(config.auth, clock=clock)
     client = connect(config.redis)
-    publishing = PublishQueue(client)
+    publishing = CommandQueue(client)
+    reading = CommandQueue(client, batch=LARGE_ANSWERS)
+    channel_log = ChannelLog(publishing, reading, prefix=config.redis.prefix)
+    presence = Presence(
+        PresenceStore(publishing, prefix=config.redis.prefix, lease_s=config.delivery.presence_lease_s),
+        PresenceStore(reading, prefix=config.redis.prefix, lease_s=config.delivery.presence_lease_s),
+        ChangeFanout(
+            counters,
+            slice_deliveries=config.delivery.slice_deliveries,
+            queue_messages=config.delivery.queue_messages,
+        ),
+        clock,
+        lease_s=config.delivery.presence_lease_s,
+    )
     readiness = Readiness(counters)
+    catch_up = CatchUp(counters)
     fanout = Fanout(
         counters,
+        catch_up.stalled,
         slice_deliveries=config.delivery.slice_deliveries,
         queue_messages=config.delivery.queue_messages,
         queue_bytes=config.delivery.queue_bytes,
@@ -52,6 +71,9 @@ async def main(link: WorkerEnd, config: Config) -> None:
     hub = Hub(
         subscriber,
         fanout,
+        catch_up,
+        channel_log,
+        presence.deliver_change,
         counters,
         clock,
         prefix=config.redis.prefix,
@@ -68,6 +90,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
             hub=hub,
             users=users,
             broker=publishing,
+            channel_log=channel_log,
+            presence=presence,
             verifier=TokenVerifier(
                 keys,
                 audience=config.auth.audience,
@@ -107,6 +131,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 keys.run(),
                 subscriber.run(hub),
                 publishing.run(),
+                reading.run(),
+                presence.run(),
                 hub.run(),
                 shared.wheel.run(),
                 tend(shared, clock, counters, redis_channels=lambda: subscriber.wanted),
@@ -121,6 +147,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         await listener.aclose()
         closed = await drain(shared.connections, SHUTDOWN, link.stop_window_s, random.random)
         await shared.all_closed(config.limits.close_timeout_s)
+        await presence.flushed()
         log.info("drained", clients=closed)
         for task in background:
             task.cancel()

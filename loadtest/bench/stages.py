@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 class Stages:
     """Shows one bar for the whole run and one for the stage. Without a terminal: a line a stage."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, title: str = "benchmark") -> None:
         self._console = console
         self._progress = Progress(
             SpinnerColumn(),
@@ -24,7 +24,7 @@ class Stages:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._run = self._progress.add_task("[bold]benchmark", total=None)
+        self._run = self._progress.add_task(f"[bold]{title}", total=None)
         self._stages = 0
 
     @contextmanager

@@ -323,15 +323,17 @@ def test_it_is_not_added_when_the_reason_is_known_already(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", ["history_size = 10", "history_ttl_s = 60", "recover = true", "presence = true", "join_leave = true"]
+    ("rules", "problem"),
+    [
+        ("history_size = 10", "history needs both history_size and history_ttl_s"),
+        ("history_ttl_s = 60", "history needs both history_size and history_ttl_s"),
+        ("recover = true", "recover = true needs history_size and history_ttl_s"),
+    ],
 )
-def test_what_this_version_does_not_serve_is_a_problem(write: Write, rule: str) -> None:
-    key, _, value = rule.partition(" = ")
-    assert problems(write(f"[namespaces.chat]\n\n{rule}\n")) == [
-        f"gateway.toml:3: [namespaces.chat] {key}: not available in this version; remove it"
-    ]
-    variable = f"GATEWAY_NAMESPACES__CHAT__{key.upper()}"
-    assert problems(environ=AUTH | {variable: value}) == [f"{variable}: not available in this version; remove it"]
+def test_half_a_history_is_a_problem(write: Write, rules: str, problem: str) -> None:
+    (found,) = problems(write(f"[namespaces.chat]\n{rules}\n"))
+    assert found.startswith("gateway.toml:1: [namespaces.chat]")
+    assert problem in found
 
 
 def test_it_may_be_switched_off_explicitly(write: Write) -> None:
@@ -392,10 +394,3 @@ def test_strings_survive_the_environment(values: dict[str, str]) -> None:
     for key, value in values.items():
         assert getattr(getattr(config, sections[key]), key) == value
     assert json.loads(config.model_dump_json())["server"]["host"] == values.get("host", "0.0.0.0")
-
-
-def test_conflating_for_slow_consumers_is_a_problem_as_long_as_it_is_not_there() -> None:
-    variable = "GATEWAY_NAMESPACES__CHAT__SLOW_CONSUMER"
-    wanted = f'{variable}: "conflate" is not available in this version; use "drop"'
-    assert problems(environ=AUTH | {variable: "conflate"}) == [wanted]
-    assert load(environ=AUTH | {variable: "disconnect"}).namespaces["chat"].slow_consumer == "disconnect"

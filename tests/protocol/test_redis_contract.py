@@ -25,7 +25,9 @@ from protocol.replies import ClientInfo, Publication, Push, Reply
 from tests.support import strategies
 
 positions = st.builds(
-    Position, offset=st.integers(1, 10**19 - 1), epoch=st.text("abcdefABCDEF0123456789-_.", min_size=1, max_size=12)
+    Position,
+    offset=st.integers(1, 10**19 - 1),
+    epoch=st.text("abcdefABCDEF0123456789-_.", min_size=1, max_size=12).filter(lambda epoch: epoch != "-"),
 )
 infos = st.none() | strategies.of_type(ClientInfo)
 tags = st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,8 +26,10 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.auth import sign_token
+from gateway.broker.scripts import source
 from gateway.processes import child_environment
 from gateway.storage.folder import embedded_folder
+from protocol.position import Position
 from tests.support.lines import Lines
 from tests.support.waiting import DEADLINE_S
 
@@ -152,6 +155,14 @@ class Gateway:
     def publish(self, channel: str, data: object) -> int:
         """Publish as a backend does, with plain PUBLISH; the number of workers that got it."""
         return self.publish_raw(channel, json.dumps(data).encode())
+
+    def publish_logged(self, channel: str, data: object, *, size: int = 5000, ttl_s: int = 300) -> Position:
+        """Publish with history, as a backend in any language does: by the script of the Redis contract."""
+        keys = (f"gw:log:{channel}", f"gw:meta:{channel}")
+        arguments = (f"gw:pub:{channel}", json.dumps(data), "-", size, ttl_s * 1000, 86_400_000, os.urandom(4).hex(), 0)
+        offset, epoch, fresh = self.redis.eval(source("publish"), len(keys), *keys, *arguments, 0, "")
+        assert fresh == 1
+        return Position(offset=offset, epoch=epoch.decode())
 
     def publish_raw(self, channel: str, payload: bytes) -> int:
         """The same, with any bytes."""

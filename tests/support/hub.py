@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
+from msgspec import Raw
+
+from gateway.broker import Page, Published
 from gateway.clock import FakeClock
 from gateway.config import Namespace
-from gateway.hub import Channel, Fanout, Hub
+from gateway.errors import BrokerError
+from gateway.hub import CatchUp, Channel, Fanout, Hub
 from gateway.metrics import names, private_row
 from protocol.encodings import JSON, Encoding
 from protocol.encodings.json import JsonEncoding
-from protocol.redis_contract import publish_channel
-from protocol.replies import Reply
+from protocol.position import Position
+from protocol.redis_contract import Metadata, PresenceChange, encode_envelope, publish_channel
+from protocol.replies import Publication, Reply
 
 
 class CountingEncoding(JsonEncoding):
@@ -88,6 +94,65 @@ class FakeRedis:
         return [channel.decode().removeprefix("gw:pub:") for each, channel in self.calls if each == verb]
 
 
+class FakeLog:
+    """Logs of channels in memory (`gateway.broker.ChannelLog`). Answers at once, unless `late` or `error`."""
+
+    def __init__(self) -> None:
+        self.epochs: dict[str, str] = {}
+        self.tops: dict[str, int] = {}
+        self.entries: dict[str, list[Publication]] = {}
+        self.reads: list[tuple[str, int, int]] = []
+        self.error: BrokerError | None = None
+        self.late = False
+        self._waiting: list[tuple[asyncio.Future[Page], str, int, int]] = []
+
+    def put(self, channel: str, data: bytes) -> bytes:
+        """Log a publication; the payload that Redis publishes."""
+        top = self.tops[channel] = self.tops.get(channel, 0) + 1
+        self.entries.setdefault(channel, []).append(Publication(data=Raw(data), offset=top))
+        return encode_envelope(data, Metadata(), Position(offset=top, epoch=self.epoch(channel)))
+
+    def epoch(self, channel: str) -> str:
+        return self.epochs.setdefault(channel, f"epoch-{len(self.epochs)}")
+
+    def trim(self, channel: str, keep: int) -> None:
+        entries = self.entries.get(channel, [])
+        self.entries[channel] = entries[len(entries) - keep :] if keep else []
+
+    def lose(self, channel: str) -> None:
+        """As a Redis that restarts without its data."""
+        self.entries.pop(channel, None)
+        self.tops.pop(channel, None)
+        self.epochs[channel] = self.epoch(channel) + "'"
+
+    def read(self, channel: str, *, after: int, limit: int) -> asyncio.Future[Page]:
+        self.reads.append((channel, after, limit))
+        answer: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
+        self._waiting.append((answer, channel, after, limit))
+        if not self.late:
+            self.answer()
+        return answer
+
+    def answer(self) -> None:
+        """Answer every read that waits, with what the logs hold now."""
+        waiting, self._waiting = self._waiting, []
+        for answer, channel, after, limit in waiting:
+            if answer.done():
+                continue
+            if self.error is not None:
+                answer.set_exception(self.error)
+                answer.exception()
+                continue
+            found = [each for each in self.entries.get(channel, []) if each.offset > after][:limit]
+            answer.set_result(Page(found, Position(offset=self.tops.get(channel, 0), epoch=self.epoch(channel))))
+
+    def append(self, channel: str, data: bytes, metadata: Metadata, **_: Any) -> asyncio.Future[Published]:
+        self.put(channel, data)
+        done: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+        done.set_result(Published(Position(offset=self.tops[channel], epoch=self.epoch(channel)), fresh=True))
+        return done
+
+
 class HubWorld:
     """A hub with a fake Redis and a clock that stands."""
 
@@ -106,15 +171,22 @@ class HubWorld:
         self.redis = FakeRedis()
         self.redis_states: list[bool] = []
         self.channels: dict[str, Channel] = {}
+        self.log = FakeLog()
+        self.changes: list[tuple[str, PresenceChange]] = []
+        catch_up = CatchUp(self.counters)
         self.namespaces = {"default": Namespace()} | (namespaces or {})
         self.hub = Hub(
             self.redis,
             Fanout(
                 self.counters,
+                catch_up.stalled,
                 slice_deliveries=slice_deliveries,
                 queue_messages=queue_messages,
                 queue_bytes=queue_bytes,
             ),
+            catch_up,
+            self.log,
+            lambda channel, change: self.changes.append((channel.name, change)),
             self.counters,
             self.clock,
             prefix="gw",

@@ -9,15 +9,18 @@ from typing import Any
 import jwt
 
 from gateway.auth import KeySet, TokenVerifier
+from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.errors import BrokerError, BrokerRefused
-from gateway.hub import UserIndex
+from gateway.hub import Presence, UserIndex
+from gateway.hub.changes import ChangeFanout
 from gateway.log import get_logger
 from gateway.session import RateLimit, Session, SessionContext, channels_of_everyone
 from protocol.codes import DisconnectCode
 from protocol.encodings import JSON
 from protocol.redis_contract import publish_channel
 from tests.support.hub import FakeReceiver, HubWorld, turn
+from tests.support.presence import FakePresenceStore
 
 SECRET = "a-secret-of-at-least-thirty-two-bytes!"
 Answer = dict[str, Any]
@@ -137,6 +140,10 @@ class SessionWorld:
         self.clock = self.hub.clock
         self.counters = self.hub.counters
         self.broker = FakeBroker()
+        self.present: Any = FakePresenceStore()
+        changes = ChangeFanout(self.counters, slice_deliveries=256, queue_messages=1000)
+        self.presence = Presence(self.present, self.present, changes, SystemClock(), lease_s=30)
+        """Writes nothing unless the test runs it."""
         self.confirms = True
         self.refuses: set[str] = set()
         self._answered = 0
@@ -146,6 +153,8 @@ class SessionWorld:
             hub=self.hub.hub,
             users=UserIndex(),
             broker=self.broker,
+            channel_log=self.hub.log,  # type: ignore[arg-type]
+            presence=self.presence,
             verifier=TokenVerifier(
                 KeySet(hmac_secret=self.config.auth.hmac_secret, clock=self.clock),
                 leeway_s=self.config.auth.leeway_s,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from gateway.broker import PublishQueue, publish
+from gateway.broker import CommandQueue, commands
 from gateway.config import Redis as RedisSettings
 from gateway.errors import BrokerBusy, BrokerError, BrokerRefused, BrokerUnavailable
 from gateway.storage.redis import connect
@@ -21,7 +21,7 @@ class Queue:
 
     def __init__(self, url: str) -> None:
         self.client = connect(RedisSettings(url=url))
-        self.queue = PublishQueue(self.client)
+        self.queue = CommandQueue(self.client)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -65,7 +65,7 @@ async def test_a_publication_is_answered_with_the_number_of_redis_subscribers(
 async def test_publications_keep_their_order_over_many_batches(queue: Queue, connected: SubscriberWorld) -> None:
     queue.start()
     await connected.subscribed(b"a", b"b")
-    count = 3 * publish.BATCH + 7
+    count = 3 * commands.BATCH + 7
     futures = [queue.publish("ab"[number % 2], b"%d" % number) for number in range(count)]
     await asyncio.gather(*futures)
     await connected.received(*((b"ab"[number % 2 : number % 2 + 1], b"%d" % number) for number in range(count)))
@@ -81,7 +81,7 @@ async def test_what_arrives_while_redis_answers_leaves_in_one_round_trip(queue: 
 
 
 async def test_above_its_bound_the_queue_refuses_at_once(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "MAX_WAITING", 3)
+    monkeypatch.setattr(commands, "MAX_WAITING", 3)
     futures = [queue.publish("a", b"1") for _ in range(3)]
     with pytest.raises(BrokerBusy) as caught:
         queue.publish("a", b"1")
@@ -92,7 +92,7 @@ async def test_above_its_bound_the_queue_refuses_at_once(queue: Queue, monkeypat
 
 
 async def test_above_its_bytes_the_queue_refuses_at_once(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "MAX_WAITING_BYTES", 10)
+    monkeypatch.setattr(commands, "MAX_WAITING_BYTES", 10)
     first = queue.publish("a", b"x" * 10)
     with pytest.raises(BrokerBusy):
         queue.publish("a", b"1")

@@ -1,7 +1,7 @@
-"""Publishing for clients: what arrives while Redis answers goes out together in the next round trip.
+"""Commands for Redis: what arrives while Redis answers goes out together in the next round trip.
 
-One round trip is in flight at a time, so publications leave in the order in which they were given, and the batch grows
-with the load by itself. Nothing is retried: the answer may have been lost behind an executed command.
+One round trip is in flight at a time, so commands are carried out in the order in which they were given, and the batch
+grows with the load by itself. Nothing is retried: the answer may have been lost behind an executed command.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import (
+    BusyLoadingError,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from gateway.errors import BrokerBusy, BrokerError, BrokerRefused, BrokerUnavailable
 
@@ -18,39 +26,54 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis as RedisClient
 
 MAX_WAITING: Final = 10_000
-"""Publications that wait for Redis; above it `publish` refuses."""
+"""Commands that wait for Redis; above it `submit` refuses."""
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-"""Bytes that wait for Redis; above it `publish` refuses."""
+"""Bytes that wait for Redis; above it `submit` refuses."""
 BATCH: Final = 500
-"""Publications in one round trip."""
+"""Commands in one round trip."""
+
+PASSING: Final = (BusyLoadingError, MasterDownError, ReadOnlyError, TryAgainError)
+"""Errors of a Redis that starts, or that has just stopped being the master: nothing was done, and soon it works."""
+
+Argument = bytes | str | int | float
+
+
+class ScriptUnknown(BrokerRefused):
+    """Redis does not know the script of an EVALSHA: nothing was done."""
 
 
 class _Waiting(NamedTuple):
-    channel: bytes
-    payload: bytes
-    done: asyncio.Future[int]
+    arguments: tuple[Argument, ...]
+    size: int
+    done: asyncio.Future[Any]
 
 
-class PublishQueue:
-    """Publishes to Redis channels, in order, many in one round trip. At most once."""
+class CommandQueue:
+    """Carries out Redis commands, in order, many in one round trip. At most once."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, *, batch: int = BATCH) -> None:
+        """`batch`: commands in one round trip; few for commands whose answers are large."""
         self._client = client
+        self._batch = batch
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
 
     def publish(self, channel: bytes, payload: bytes) -> asyncio.Future[int]:
-        """Queue one publication. The future gives the number of Redis subscribers that got it.
+        """Queue one publication. The future gives the number of Redis subscribers that got it. Errors as `submit`."""
+        return self.submit("PUBLISH", channel, payload, size=len(payload))
+
+    def submit(self, *arguments: Argument, size: int = 0) -> asyncio.Future[Any]:
+        """Queue one command; `size` = bytes of its larger arguments. The future gives Redis' answer.
 
         Raises BrokerBusy at once when too much waits; the future raises BrokerUnavailable (it may or may not have been
-        delivered) or BrokerRefused.
+        carried out) or BrokerRefused.
         """
         if len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES:
             raise BrokerBusy(len(self._waiting))
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(channel, payload, done))
-        self._waiting_bytes += len(payload)
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(arguments, size, done))
+        self._waiting_bytes += size
         self._wake.set()
         return done
 
@@ -62,8 +85,8 @@ class PublishQueue:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._waiting:
-                    batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                    self._waiting_bytes -= sum(len(waiting.payload) for waiting in batch)
+                    batch = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+                    self._waiting_bytes -= sum(waiting.size for waiting in batch)
                     await self._send(batch)
         finally:
             for waiting in (*batch, *self._waiting):
@@ -75,12 +98,14 @@ class PublishQueue:
         try:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for waiting in batch:
-                    pipeline.execute_command("PUBLISH", waiting.channel, waiting.payload)
+                    pipeline.execute_command(*waiting.arguments)
                 answers: list[Any] = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             answers = [BrokerUnavailable(str(error))] * len(batch)
         for waiting, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, ResponseError):
+            if isinstance(answer, NoScriptError):
+                _settle(waiting.done, ScriptUnknown(str(answer)))
+            elif isinstance(answer, ResponseError) and not isinstance(answer, PASSING):
                 _settle(waiting.done, BrokerRefused(str(answer)))
             elif isinstance(answer, RedisError):
                 _settle(waiting.done, BrokerUnavailable(str(answer)))
@@ -88,7 +113,7 @@ class PublishQueue:
                 _settle(waiting.done, answer)
 
 
-def _settle(done: asyncio.Future[int], answer: int | BrokerError) -> None:
+def _settle(done: asyncio.Future[Any], answer: object) -> None:
     if done.done():
         return
     if isinstance(answer, BrokerError):

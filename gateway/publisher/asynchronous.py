@@ -1,0 +1,215 @@
+"""`AsyncPublisher`: publishes to the gateway's channels from asyncio code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from msgspec import UNSET, UnsetType
+
+from gateway.broker.backoff import Backoff
+from gateway.broker.commands import CommandQueue
+from gateway.broker.log import ChannelLog, Published
+from gateway.errors import PublisherClosed, PublishInvalid
+from gateway.publisher.messages import History, Message, Prepared, Rules
+from gateway.publisher.options import (
+    CHANNEL_LENGTH,
+    CONNECT_TIMEOUT_S,
+    MAX_BYTES,
+    RETRY_FOR_S,
+    options_of_gateway,
+    redis_settings,
+)
+from gateway.publisher.outbox import Outbox
+from gateway.storage.redis import connect
+from gateway.tasks import TaskScope
+from protocol.position import Position
+from protocol.redis_contract import publish_channel
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis as RedisClient
+
+BACKOFF_BASE_S: Final = 0.05
+BACKOFF_CAP_S: Final = 1.0
+CHUNK: Final = 1000
+"""Publications of one `publish_many` that wait at the same time."""
+
+
+class AsyncPublisher:
+    """Publishes to the gateway's channels; use it as `async with`, one per process and event loop.
+
+    Concurrent publications share round trips and leave in the order of the calls. What a call returns from is in
+    Redis. A publication with history is sent again while Redis is away, for `retry_for_s` seconds and the time of one
+    last attempt, and its idempotency key keeps it from being taken twice; one without history is sent at most once.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "gw",
+        namespaces: Mapping[str, History | None] | None = None,
+        retry_for_s: float = RETRY_FOR_S,
+        max_bytes: int = MAX_BYTES,
+        channel_length: int = CHANNEL_LENGTH,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        """`url`: redis://, rediss:// or unix://. Nothing is opened before `async with`.
+
+        `namespaces`: the history of every namespace of the gateway, `default` for channels without one; a channel of
+        any other namespace is refused. None = no channel has history, and namespaces are not checked. `prefix`,
+        `max_bytes` and `channel_length` must be as the gateway has them; `from_config` sees to that.
+
+        Raises ConfigError.
+        """
+        self._settings = redis_settings(url, prefix, connect_timeout_s)
+        self._rules = Rules(
+            namespaces=None if namespaces is None else dict(namespaces),
+            max_bytes=max_bytes,
+            channel_length=channel_length,
+        )
+        self._retry_for_s = retry_for_s
+        self._session: _Session | None = None
+
+    @classmethod
+    def from_config(cls, path: str | os.PathLike[str] | None = None, *, retry_for_s: float = RETRY_FOR_S) -> Self:
+        """With the gateway's own TOML file at `path` and variables `GATEWAY_…`. Raises ConfigError."""
+        return cls(**options_of_gateway(path), retry_for_s=retry_for_s)
+
+    async def __aenter__(self) -> Self:
+        if self._session is not None:
+            raise PublisherClosed("the publisher is in use already")
+        self._session = _Session(connect(self._settings), self._settings.prefix, self._retry_for_s)
+        self._session.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Take no more, wait for what other tasks have under way, and close the connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.aclose()
+
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        tags: Mapping[str, str] | None = None,
+        key: str | None = None,
+        version: int = 0,
+        version_epoch: str = "",
+        history: History | UnsetType | None = UNSET,
+    ) -> Position | None:
+        """Publish `data`; arguments as the fields of `Message`. Returns its position, None without history.
+
+        With a `key` that the channel knows, or a `version` that is not newer, nothing is published: the position is
+        that of the publication that was taken, or the channel's newest.
+
+        Raises PublishInvalid (a ValueError; nothing was sent), PublishFailed (Redis was away for too long: with
+        history, calling again with the same `key` is safe), BrokerRefused, BrokerBusy, PublisherClosed. When the call
+        is cancelled, the publication may or may not be delivered.
+        """
+        message = Message(
+            channel=channel,
+            data=data,
+            tags=tags,
+            key=key,
+            version=version,
+            version_epoch=version_epoch,
+            history=history,
+        )
+        return await self._outbox.put(self._rules.prepare(message))
+
+    async def publish_many(self, messages: Iterable[Message]) -> list[Position | None]:
+        """Publish all of `messages`, in order, many in a round trip; their positions.
+
+        All are checked before the first is sent: PublishInvalid names the message by its index. Other errors as
+        `publish`: the first is raised when nothing is under way any more, and at most 999 messages behind the failed
+        one have been sent. With keys of your own, calling again with the same messages is safe.
+        """
+        prepared: list[Prepared] = []
+        for index, message in enumerate(messages):
+            try:
+                prepared.append(self._rules.prepare(message))
+            except PublishInvalid as error:
+                raise PublishInvalid(f"messages[{index}].{error.field}", error.problem) from error
+        positions: list[Position | None] = []
+        for start in range(0, len(prepared), CHUNK):
+            outbox = self._outbox
+            chunk = [outbox.put(each) for each in prepared[start : start + CHUNK]]
+            for answer in await asyncio.gather(*chunk, return_exceptions=True):
+                if isinstance(answer, BaseException):
+                    raise answer
+                positions.append(answer)
+        return positions
+
+    @property
+    def _outbox(self) -> Outbox:
+        if self._session is None:
+            raise PublisherClosed("use the publisher inside `async with`")
+        return self._session.outbox
+
+
+class _Session:
+    """What an entered publisher holds."""
+
+    def __init__(self, client: RedisClient, prefix: str, retry_for_s: float) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._commands = CommandQueue(client)
+        self._log = ChannelLog(self._commands, self._commands, prefix=prefix)
+        backoff = Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, random.random)
+        self.outbox = Outbox(self._send, backoff, retry_for_s=retry_for_s)
+        self._tasks = TaskScope(self.outbox.fail)
+
+    def start(self) -> None:
+        self._tasks.spawn(self._commands.run())
+        self._tasks.spawn(self.outbox.run())
+
+    async def aclose(self) -> None:
+        try:
+            self.outbox.refuse("the publisher is closed")
+            await self.outbox.wait_empty()
+        finally:
+            await self._tasks.aclose()
+            await self._client.aclose()
+
+    def _send(self, prepared: Prepared) -> asyncio.Future[Position | None]:
+        """One publication into the pipeline that is being filled."""
+        done: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
+        history = prepared.history
+        if history is None:
+            name = publish_channel(self._prefix, prepared.channel)
+            answer: asyncio.Future[Any] = self._commands.publish(name, prepared.payload)
+        else:
+            answer = self._log.append(
+                prepared.channel,
+                prepared.payload,
+                prepared.metadata,
+                size=history.size,
+                ttl_s=history.ttl_s,
+                key=prepared.key,
+                version=prepared.version,
+                version_epoch=prepared.version_epoch,
+            )
+
+        def answered(answer: asyncio.Future[Any]) -> None:
+            if answer.cancelled():
+                done.cancel()
+            elif error := answer.exception():
+                done.set_exception(error)
+            else:
+                result = answer.result()
+                done.set_result(result.position if isinstance(result, Published) else None)
+
+        answer.add_done_callback(answered)
+        return done

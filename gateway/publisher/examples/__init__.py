@@ -1,0 +1,1 @@
+"""Programs to start from. Each runs as it stands; `tests/publisher/test_examples.py` runs them."""

@@ -1,0 +1,67 @@
+"""The options that both publishers take, and reading them from the gateway's own configuration, so that they agree."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TypedDict
+
+from pydantic import ValidationError
+
+from gateway.config import Namespace, Redis, load_config
+from gateway.errors import ConfigError
+from gateway.publisher.messages import History
+from gateway.storage.folder import embedded_socket
+
+MAX_BYTES: Final = 1_048_576
+"""As the gateway's limits.publication_bytes."""
+CHANNEL_LENGTH: Final = 255
+"""As the gateway's limits.channel_length."""
+RETRY_FOR_S: Final = 10.0
+CONNECT_TIMEOUT_S: Final = 3.0
+
+
+class Options(TypedDict):
+    """What a publisher must have in common with the gateway."""
+
+    url: str
+    prefix: str
+    namespaces: Mapping[str, History | None]
+    max_bytes: int
+    channel_length: int
+    connect_timeout_s: float
+
+
+def options_of_gateway(path: str | os.PathLike[str] | None) -> Options:
+    """From the gateway's TOML file at `path` (None = none) and its variables `GATEWAY_…` in this environment.
+
+    Without `redis.url`: the embedded Redis of this user's gateway on this machine. Raises ConfigError.
+    """
+    file = Path(path) if path is not None else None
+    config = load_config(file, environ=os.environ, flags={}, to_serve=False)
+    return Options(
+        url=config.redis.url or f"unix://{embedded_socket(config.server.port)}",
+        prefix=config.redis.prefix,
+        namespaces={name: _history(namespace) for name, namespace in config.namespaces.items()},
+        max_bytes=config.limits.publication_bytes,
+        channel_length=config.limits.channel_length,
+        connect_timeout_s=config.redis.connect_timeout_s,
+    )
+
+
+def _history(namespace: Namespace) -> History | None:
+    if not namespace.history_size or not namespace.history_ttl_s:
+        return None
+    return History(namespace.history_size, namespace.history_ttl_s)
+
+
+def redis_settings(url: str, prefix: str, connect_timeout_s: float) -> Redis:
+    """Checked settings of the connection. Raises ConfigError."""
+    if not url:
+        raise ConfigError(["url: is missing"])
+    try:
+        return Redis(url=url, prefix=prefix, connect_timeout_s=connect_timeout_s)
+    except ValidationError as error:
+        # Not the message of pydantic: that shows the URL, with its password.
+        raise ConfigError([f"{detail['loc'][0]}: {detail['msg']}" for detail in error.errors()]) from None

@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo test lint bench faults lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ lint: $(DEV) ## Style and types
 
 bench: $(DEV) ## Measure this gateway and others side by side, about four minutes (ARGS="--quick")
 	@$(BIN)/python -m loadtest.bench $(ARGS)
+
+faults: $(DEV) ## Break what is around the gateway, count what clients lose, about 80 s (ARGS="--small")
+	@$(BIN)/python -m loadtest.faults $(ARGS)
 
 lock: $(DEV) ## Write the lock files anew
 	@for lock in "requirements.lock --extra=embedded --extra=build" \

@@ -33,6 +33,7 @@ def gateway() -> Iterator[Gateway]:
         "limits": {"connect_timeout_s": CONNECT_S, "close_timeout_s": CLOSE_S},
         "delivery": {"send_budget_bytes": BUDGET},
     }
+    config = config | {"delivery": {**config.get("delivery", {}), "slow_timeout_s": 1.0}}
     with serving(config) as gateway:
         yield gateway
 

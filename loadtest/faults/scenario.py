@@ -1,0 +1,251 @@
+"""The faults, one after another, while publications flow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from redis.asyncio import Redis
+
+from loadtest.bench.errors import BenchError
+from loadtest.bench.stages import Stages
+from loadtest.faults.gateway import WORKERS, Gateway
+from loadtest.faults.healing import Healing
+from loadtest.faults.memory import Memory
+from loadtest.faults.plan import Plan
+from loadtest.faults.publisher import Publisher, client_of
+from loadtest.faults.redis_server import STATUS, RedisServer
+from loadtest.faults.results import Results
+from loadtest.faults.subscriber import Subscriber, Surroundings
+
+POLL_S: Final = 0.01
+SAMPLE_S: Final = 0.25
+OVERRUN_BYTES: Final = 65_536
+"""Output buffer of a subscriber while it is to be overrun; a burst is some times as much for each."""
+FALLEN_BEHIND: Final = "gateway_subscribers_behind"
+
+
+class Scenario:
+    """One run. `subscribers` are connected, `publisher` publishes."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        stages: Stages,
+        redis: RedisServer,
+        gateway: Gateway,
+        publisher: Publisher,
+        subscribers: Sequence[Subscriber],
+        around: Surroundings,
+    ) -> None:
+        self.results = Results(plan)
+        self.killed = ""
+        """The worker that was killed, during the fault KILLED_WORKER."""
+        self._plan = plan
+        self._stages = stages
+        self._redis = redis
+        self._gateway = gateway
+        self._publisher = publisher
+        self._subscribers = subscribers
+        self._around = around
+        self._ghosts: list[str] = []
+        self._vanished_at = 0.0
+
+    async def run(self) -> None:
+        """All faults. Raises BenchError when one cannot be brought about."""
+        await self._vanish()
+        await self._cut()
+        await self._freeze()
+        await self._overrun()
+        await self._restart("Redis restarted with its data", forget=False)
+        await self._sleep()
+        await self._kill_worker()
+        await self._restart("Redis restarted without its data", forget=True)
+        await self._part()
+
+    # The faults.
+
+    async def _vanish(self) -> None:
+        """First, because the gateway may take a ping interval and a pong timeout to find out, and should have done so
+        before a worker is killed."""
+        fault = "clients vanish without FIN"
+        await self._steady(fault)
+        vanishing = self._group(1)
+        self._ghosts = [subscriber.vanish() for subscriber in vanishing]
+        self._vanished_at = time.monotonic()
+        await self._heal(fault, vanishing)
+
+    async def _cut(self) -> None:
+        fault = "subscriber connections killed"
+        await self._steady(fault)
+        async with client_of(self._redis.port) as client:
+            for _ in range(self._plan.cuts):
+                await self._wait_subscribed(fault, client)
+                await client.client_kill_filter(_type="pubsub")
+        await self._heal(fault, self._subscribers)
+
+    async def _freeze(self) -> None:
+        fault = f"Redis silent for {self._plan.frozen_s:g} s"
+        await self._steady(fault)
+        self._redis.freeze()
+        try:
+            await self._pass_time(fault, self._plan.frozen_s)
+        finally:
+            self._redis.thaw()
+        await self._heal(fault, self._subscribers)
+
+    async def _overrun(self) -> None:
+        fault = "subscribers' output buffers overrun"
+        await self._steady(fault)
+        async with client_of(self._redis.port) as client:
+            overruns = await client.info("stats")
+            await client.config_set("client-output-buffer-limit", f"pubsub {OVERRUN_BYTES} {OVERRUN_BYTES} 1")
+            await self._publisher.burst(self._plan.burst)
+            healing = self._healing(fault, self._subscribers)
+            if STATUS in overruns and (await client.info("stats"))[STATUS] == overruns[STATUS]:
+                self._without_effect(fault)
+            await client.config_set("client-output-buffer-limit", "pubsub 33554432 8388608 60")
+        await self._wait_healed(healing)
+
+    async def _restart(self, fault: str, *, forget: bool) -> None:
+        await self._steady(fault)
+        self._redis.kill()
+        if forget:
+            self._redis.forget()
+        await self._pass_time(fault, self._plan.down_s)
+        await asyncio.to_thread(self._redis.start)
+        await self._heal(fault, self._subscribers)
+
+    async def _kill_worker(self) -> None:
+        fault = KILLED_WORKER
+        await self._steady(fault)
+        worker_of = self._gateway.worker_of()
+        self.killed = worker_of[self._subscribers[0].client_id]
+        concerned = [each for each in self._subscribers if worker_of.get(each.client_id) == self.killed]
+        self._gateway.kill(self.killed)
+        await self._heal(fault, concerned)
+
+    async def _sleep(self) -> None:
+        """Clients that do not read, on channels that carry much more than may wait for them."""
+        fault = f"clients do not read for {self._plan.asleep_s:g} s"
+        await self._steady(fault)
+        sleepers = self._group(0)
+        memory = self.results.memory = Memory.of(self._plan, len(sleepers))
+        behind = self._gateway.counted(FALLEN_BEHIND)
+        memory.sample(self._gateway.rss_bytes())
+        for channel in sleepers[0].subscriptions:
+            self._publisher.rates[channel] = self._plan.surge_per_s
+        for subscriber in sleepers:
+            subscriber.fall_asleep()
+        await self._pass_time(fault, self._plan.asleep_s, lambda: memory.sample(self._gateway.rss_bytes()))
+        self.results.fell_behind = self._gateway.counted(FALLEN_BEHIND) - behind
+        if self.results.fell_behind < len(sleepers):
+            self._without_effect(fault)
+        for subscriber in sleepers:
+            subscriber.wake_up()
+        await self._heal(fault, sleepers, lambda: memory.sample(self._gateway.rss_bytes()))
+        for channel in sleepers[0].subscriptions:
+            self._publisher.rates[channel] = self._plan.rate_per_s
+
+    async def _part(self) -> None:
+        """No more publications: everybody must reach the end. And the gateway must have noticed who vanished."""
+        await self._steady("the end")
+        await self._publisher.stop()
+        until = time.monotonic() + self._plan.healing_deadline_s
+        with self._stages.stage("everybody reaches the end", len(self._subscribers)) as progress:
+            while (left := sum(not self._complete(each) for each in self._subscribers)) and time.monotonic() < until:
+                progress(len(self._subscribers) - left)
+                await asyncio.sleep(POLL_S)
+        noticed = self._plan.ping_interval_s + self._plan.pong_timeout_s + 5.0
+        with self._stages.stage("the gateway notices who vanished", len(self._ghosts)) as progress:
+            while (done := self._count_ghosts()) < len(self._ghosts):
+                if time.monotonic() > self._vanished_at + noticed + self._plan.healing_deadline_s:
+                    break
+                progress(done)
+                await asyncio.sleep(0.1)
+        if done < len(self._ghosts):
+            self.results.wrong["connections of vanished clients are still open"] += len(self._ghosts) - done
+
+    def _count_ghosts(self) -> int:
+        """How many connections of vanished clients have ended. A worker that is killed takes its own with it."""
+        ends, worker_of = self._gateway.ends(), self._gateway.worker_of()
+        found = self.results.ghosts
+        found.clear()
+        for ghost in self._ghosts:
+            if ghost in ends:
+                code, reason = ends[ghost]
+                found[f"{code} {reason}".strip()] += 1
+            elif self.killed and worker_of.get(ghost) == self.killed:
+                found["its worker was killed"] += 1
+        return sum(found.values())
+
+    # Their parts.
+
+    async def _wait_subscribed(self, fault: str, client: Redis) -> None:
+        """Wait until every worker is connected to Redis to subscribe: a connection that is not there cannot be cut."""
+        until = time.monotonic() + self._plan.healing_deadline_s
+        while len(await client.client_list(_type="pubsub")) < WORKERS:
+            if time.monotonic() > until:
+                raise BenchError(f"{fault}: the workers have not all subscribed in Redis")
+            await self._pass_time(fault, 0.1)
+
+    async def _steady(self, fault: str) -> None:
+        self._around.fault = fault
+        await self._pass_time("publications flow", self._plan.steady_s)
+
+    async def _pass_time(self, text: str, seconds: float, look: Callable[[], None] | None = None) -> None:
+        """Let publications flow for a while."""
+        begin = time.monotonic()
+        with self._stages.stage(text, round(seconds * 1000)) as progress:
+            while (passed := time.monotonic() - begin) < seconds:
+                progress(round(passed * 1000))
+                await asyncio.sleep(min(SAMPLE_S, seconds - passed))
+                self._check()
+                if look is not None:
+                    look()
+
+    async def _heal(
+        self, fault: str, subscribers: Sequence[Subscriber], look: Callable[[], None] | None = None
+    ) -> None:
+        await self._wait_healed(self._healing(fault, subscribers), look)
+
+    def _healing(self, fault: str, subscribers: Sequence[Subscriber]) -> Healing:
+        healing = Healing(fault, subscribers, self._around.record)
+        self.results.healed.append(healing.healed)
+        return healing
+
+    async def _wait_healed(self, healing: Healing, look: Callable[[], None] | None = None) -> None:
+        count = healing.left
+        until = time.monotonic() + self._plan.healing_deadline_s
+        with self._stages.stage(f"healing: {healing.healed.fault}", count) as progress:
+            while healing.left and time.monotonic() < until:
+                await asyncio.sleep(POLL_S)
+                healing.look()
+                progress(count - healing.left)
+                self._check()
+                if look is not None:
+                    look()
+
+    def _check(self) -> None:
+        self._publisher.check()
+        self._gateway.check_alive()
+
+    def _group(self, number: int) -> list[Subscriber]:
+        """The clients that share the channels `number` and `number` + 1."""
+        return [each for index, each in enumerate(self._subscribers) if index % self._plan.channels == number]
+
+    def _complete(self, subscriber: Subscriber) -> bool:
+        for channel, subscription in subscriber.subscriptions.items():
+            newest = self._around.record.newest(channel)
+            if newest is not None and not subscription.ledger.reached(newest):
+                return False
+        return True
+
+    def _without_effect(self, fault: str) -> None:
+        """A fault that does not happen proves nothing."""
+        self.results.wrong[f"“{fault}” had no effect"] += 1
+
+
+KILLED_WORKER: Final = "one worker killed"

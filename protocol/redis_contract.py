@@ -101,6 +101,26 @@ def control_channel(prefix: str) -> bytes:
     return f"{prefix}:control".encode()
 
 
+def revoked_key(prefix: str) -> bytes:
+    """Hash: what is revoked → the `Revoked` message as JSON."""
+    return f"{prefix}:revoked".encode()
+
+
+def revoked_until_key(prefix: str) -> bytes:
+    """Sorted set: what is revoked → when it can be forgotten, seconds since 1970 UTC."""
+    return f"{prefix}:revoked-until".encode()
+
+
+def nodes_key(prefix: str) -> bytes:
+    """Hash: id of a worker → what it says about itself, as JSON."""
+    return f"{prefix}:nodes".encode()
+
+
+def survey_key(prefix: str, survey: str) -> bytes:
+    """List: answers to one survey."""
+    return f"{prefix}:survey:{survey}".encode()
+
+
 def encode_envelope(data: bytes, metadata: Metadata, position: Position | None = None) -> bytes:
     """The envelope of one publication."""
     meta = encode_metadata(metadata)

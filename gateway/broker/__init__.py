@@ -7,6 +7,7 @@ what the worker is subscribed to goes through `Subscriber`, whose connection ans
 from gateway.broker.commands import CommandQueue
 from gateway.broker.log import ChannelLog, Page, Published
 from gateway.broker.presence import PresenceStore
+from gateway.broker.revocations import RevocationStore
 from gateway.broker.subscriber import Subscriber, SubscriberListener
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Page",
     "PresenceStore",
     "Published",
+    "RevocationStore",
     "Subscriber",
     "SubscriberListener",
 ]

@@ -48,7 +48,7 @@ class PresenceStore:
         self._lease_ms = int(lease_s * 1000)
         self._script = Script("presence")
         self._stats = Script("presence_stats")
-        self._read = Script("presence_read")
+        self._read = Script("hash_scan")
 
     def enter(self, channel: str, entries: Mapping[str, ClientInfo], *, tell: bool) -> asyncio.Future[None]:
         """Clients, by id, are there from now on. Told of those that were not there."""

@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from gateway.auth.issue import sign_token
-from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore
+from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, keep_functions
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.control import Bus, ControlParts, ControlServer, Fleet, NodeRegistry, build_app
@@ -66,7 +66,9 @@ async def main(link: WorkerEnd, config: Config) -> None:
     get_logger().info("control listening", host=config.control.host, port=config.control.port)
     try:
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(part) for part in (writing.run(), reading.run(), nodes.run())]
+            background = [
+                group.create_task(part) for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing))
+            ]
             serving = group.create_task(server.run_until_stopped())
             await link.stop.wait()
             server.stop()

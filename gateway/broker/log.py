@@ -5,7 +5,9 @@ a life of its own that ends a while after the last publication; the position liv
 back late learns that it has missed something.
 
 Starting a script costs Redis several times what the script then does. So publications to one channel that wait for
-Redis one behind the other go into one run (`_Batch`), each with an offset and an answer of its own.
+Redis one behind the other go into one run (`_Batch`), each with an offset and an answer of its own. Publications of one
+process to one channel keep their order; only where some are without history or with a version, the first ones after a
+restart of Redis (which has forgotten the scripts) may come behind those.
 """
 
 from __future__ import annotations

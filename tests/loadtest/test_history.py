@@ -75,7 +75,7 @@ async def test_a_client_that_fails_or_waits_is_not_whole() -> None:
 
 
 def test_a_publisher_that_cannot_run_is_said() -> None:
-    with pytest.raises(BenchError, match="(?s)the publisher has ended with 1: .*must start with redis"):
+    with pytest.raises(BenchError, match=r"(?s)the publisher has ended with 1: .*must start with redis"):
         measure(sys.executable, "nonsense://", messages=1, rounds=1)
 
 

@@ -19,8 +19,9 @@ from gateway.control.exposition import metrics_router
 from gateway.control.fleet import Fleet
 from gateway.control.guard import Guard, HostRules
 from gateway.control.health import health_router
+from gateway.control.latency import api_timer, latency_method
 from gateway.control.publish import Publish, publish_method
-from gateway.metrics import CounterTable
+from gateway.metrics import CounterTable, LatencyRecorder
 
 
 class ControlParts(NamedTuple):
@@ -33,6 +34,8 @@ class ControlParts(NamedTuple):
     publish: Publish
     sign: Sign | None = None
     """For the demo page; None = no secret to sign with."""
+    latency: LatencyRecorder | None = None
+    """Gets the time of API calls; None = nobody wants to know."""
 
 
 def build_app(parts: ControlParts) -> FastAPI:
@@ -48,12 +51,16 @@ def build_app(parts: ControlParts) -> FastAPI:
         redoc_url=None,
     )
     app.include_router(health_router(fleet))
-    app.include_router(metrics_router(parts.table, fleet))
+    app.include_router(metrics_router(parts.table, fleet, parts.clock))
     app.include_router(
         api_router(
-            [publish_method(parts.publish, config.namespaces, config.limits)],
+            [
+                publish_method(parts.publish, config.namespaces, config.limits),
+                latency_method(parts.table, parts.clock),
+            ],
             KeyCheck(config.control.api_keys, insecure=config.auth.insecure, hosts=hosts),
             max_payload_bytes=config.limits.publication_bytes,
+            timed=api_timer(parts.latency, parts.clock),
         )
     )
     if config.control.demo:

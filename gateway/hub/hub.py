@@ -65,6 +65,7 @@ class Hub:
         self._publication_bytes = publication_bytes
         self._redis_state_changed = redis_state_changed
         self._channels: dict[bytes, Channel] = {}
+        self._handlers: dict[bytes, Callable[[bytes], None]] = {}
         self._interest = Interest(redis, clock, linger_s=linger_s, forget=self._forget)
         self._reports = DropReports(clock)
         self._log = get_logger()
@@ -178,13 +179,24 @@ class Hub:
         if channel.idle:
             self._channels.pop(channel.redis_name, None)
 
+    def handle(self, redis_channel: bytes, handler: Callable[[bytes], None]) -> None:
+        """Give the payloads of a Redis channel that is no client's to `handler`, which must not raise."""
+        self._handlers[redis_channel] = handler
+
+    def follow(self, channel: str, client: str) -> None:
+        """A client of this worker publishes: see how long it takes to the sockets."""
+        self._fanout.follow(channel, client)
+
     # What Redis says.
 
     def message_received(self, channel: bytes, payload: bytes) -> None:
         """One publication from Redis: decode, queue for fan-out. On the path of every message; never raises."""
         counters = self._counters
-        counters[names.PUBLICATIONS] += 1
         known = self._channels.get(channel)
+        if known is None and (handler := self._handlers.get(channel)) is not None:
+            handler(payload)
+            return
+        counters[names.PUBLICATIONS] += 1
         if known is None or (not known.receivers and known.feed is None):
             return
         if len(payload) > self._publication_bytes:

@@ -84,7 +84,7 @@ class Histogram:
         if not reached[-1]:
             return 0.0
         bucket = bisect_left(reached, max(1, ceil(share * reached[-1])))
-        middle_s = (BOUNDS[max(0, bucket - 1)] * BOUNDS[min(bucket, len(BOUNDS) - 1)]) ** 0.5
+        middle_s: float = (BOUNDS[max(0, bucket - 1)] * BOUNDS[min(bucket, len(BOUNDS) - 1)]) ** 0.5
         if bucket == 0:
             middle_s = 0.0
         elif bucket == BUCKETS - 1:

@@ -12,7 +12,7 @@ from gateway.config import Config
 from gateway.control import ControlParts, ControlServer, build_app
 from gateway.control.server import open_listeners
 from gateway.log import get_logger
-from gateway.metrics import CounterTable
+from gateway.metrics import CounterTable, LatencyRecorder
 from gateway.processes import WorkerEnd
 from gateway.storage.redis import connect
 from gateway.workers.link import run_worker
@@ -23,7 +23,15 @@ async def main(link: WorkerEnd, config: Config) -> None:
     """Serve the control port until the link says stop."""
     clock = SystemClock()
     redis = connect(config.redis)
-    queue = CommandQueue(redis)
+    table = CounterTable(link.spec.counters_fd, link.spec.counters_rows)
+    latency = (
+        LatencyRecorder(
+            table.latency_row(table.rows), clock.monotonic(), clock.time(), slow_s=config.metrics.slow_ms / 1000
+        )
+        if config.metrics.latency
+        else None
+    )
+    queue = CommandQueue(redis, latency=latency)
 
     async def publish(channel: str, payload: bytes) -> int:
         return await queue.publish(publish_channel(config.redis.prefix, channel), payload)
@@ -42,10 +50,11 @@ async def main(link: WorkerEnd, config: Config) -> None:
     app = build_app(
         ControlParts(
             config=config,
-            table=CounterTable(link.spec.counters_fd, link.spec.counters_rows),
+            table=table,
             clock=clock,
             publish=publish,
             sign=sign if config.auth.hmac_secret else None,
+            latency=latency,
         )
     )
     server = ControlServer(app, open_listeners(config.control.host, config.control.port), link.ready)

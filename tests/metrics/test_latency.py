@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.metrics import CounterTable, LatencyRecorder, LatencyRow, names
-from gateway.metrics.histograms import Histogram, nearest_bound, recent, slow_operations, total
+from gateway.metrics.histograms import Histogram, SlowOperation, nearest_bound, recent, slow_operations, total
 from gateway.metrics.latency import (
     BOUNDS,
     BUCKETS,
@@ -174,8 +174,8 @@ def test_slow_operations_are_kept_with_all_that_is_known() -> None:
     recorder.tick(START_S + 1, WALL_S + 1)
     recorder.record(names.OP_LOOP_LAG, 1.5)
     first, second = sorted(slow_operations(row))
-    assert first == (WALL_S, OP, pytest.approx(0.2), "news", "42")
-    assert second == (WALL_S + 1, names.OP_LOOP_LAG, 1.5, "", "")
+    assert first == SlowOperation(WALL_S, OP, 0.2, "news", "42")
+    assert second == SlowOperation(WALL_S + 1, names.OP_LOOP_LAG, 1.5, "", "")
 
 
 @given(st.lists(st.integers(min_value=200, max_value=100_000), max_size=4 * SLOW_RECORDS))

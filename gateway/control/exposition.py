@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from gateway import __version__
 from gateway.clock import Clock
@@ -52,9 +51,8 @@ class WorkerCollector(Collector):
         rows = self._table.latency_rows()
         for number, operation in enumerate(names.OPERATIONS):
             found = total(rows, number)
-            below = found.below(names.BOUNDS_S)
             buckets = [
-                (floatToGoString(bound), float(count)) for bound, count in zip(names.BOUNDS_S, below, strict=True)
+                (str(bound), float(count)) for bound, count in zip(names.BOUNDS_S, found.below_exposed(), strict=True)
             ]
             family.add_metric([operation.name], [*buckets, ("+Inf", float(found.count))], found.sum_ns / 1e9)
         return family

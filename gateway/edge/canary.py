@@ -80,6 +80,7 @@ class Canary:
         self._latency = latency
         self._state = Hysteresis(down_after=MISSES, up_after=HITS)
         self._number = 0
+        self._expected: bytes | None = None
         self._sent_s = 0.0
         self._came = False
         """Whether one has come since the last beat."""
@@ -122,18 +123,21 @@ class Canary:
         if self._sending is not None and not self._sending.done():
             return
         self._number += 1
+        self._expected = b"%d" % self._number
         self._sent_s = self._clock.monotonic()
         with contextlib.suppress(BrokerError):  # then it will not come back, which is what counts
-            self._sending = self._publish(self.channel, b"%d" % self._number)
+            self._sending = self._publish(self.channel, self._expected)
 
     def heard(self, payload: bytes) -> None:
         """Something has come on `channel`. An older canary than the last is none: its time is not known any more."""
-        if self._came or payload != b"%d" % self._number:
+        if payload != self._expected:
             return
-        self._came = True
+        self._expected = None
         if self._latency is not None:
             self._latency.record(OP_REDIS_CANARY, self._clock.monotonic() - self._sent_s)
-        self._sign(good=True)
+        if not self._came:
+            self._came = True
+            self._sign(good=True)
 
     def _sign(self, *, good: bool) -> None:
         if not self._state.sign(good):

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
 from math import ceil, log
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.metrics.latency import (
     AT_MS,
@@ -29,6 +29,16 @@ from gateway.metrics.latency import (
     LatencyRow,
     period,
 )
+from gateway.metrics.names import BOUNDS_S
+
+
+def nearest_bound(seconds: float) -> int:
+    """Index in `BOUNDS` of the bound nearest to a duration; at most 2 % away within the range."""
+    return min(range(len(BOUNDS)), key=lambda index: abs(log(BOUNDS[index] / seconds)))
+
+
+EXPOSED: Final = tuple(nearest_bound(each) for each in BOUNDS_S)
+"""The fine bounds that stand for those of `/metrics`."""
 
 
 class SlowOperation(NamedTuple):
@@ -91,14 +101,10 @@ class Histogram:
             middle_s = self.longest_ns / 1e9
         return min(max(middle_s, self.shortest_ns / 1e9), self.longest_ns / 1e9)
 
-    def below(self, bounds_s: Iterable[float]) -> list[int]:
-        """How many took less than each bound, or than that of the fine bucket nearest to it."""
-        return [sum(self.buckets[: nearest_bound(bound) + 1]) for bound in bounds_s]
-
-
-def nearest_bound(seconds: float) -> int:
-    """Index in `BOUNDS` of the bound nearest to a duration; at most 2 % away within the range."""
-    return min(range(len(BOUNDS)), key=lambda index: abs(log(BOUNDS[index] / seconds)))
+    def below_exposed(self) -> list[int]:
+        """How many took less than each of `BOUNDS_S`, or than the bound of the fine bucket nearest to it."""
+        reached = list(accumulate(self.buckets))
+        return [reached[bound] for bound in EXPOSED]
 
 
 def recent(rows: Iterable[LatencyRow], operation: int, monotonic_s: float) -> Histogram:

@@ -14,7 +14,7 @@ The rule that is easiest to break: `record` finds the current slice where `tick`
 `tick` about once a second. Measured cost of a record: 0.6 µs (Python 3.11).
 
 Memory of a row: operations × (SLICES + 1) × 3.8 KB + 21 KB of slow records; 305 KiB for an edge worker, 486 KiB for
-the control process. Pages that were never written cost nothing.
+the control process.
 """
 
 from __future__ import annotations

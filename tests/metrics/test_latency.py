@@ -99,12 +99,10 @@ def test_bounds_reach_from_a_microsecond_to_a_minute_and_their_middle_is_within_
 def test_exposed_bounds_are_fine_bounds_and_200_ms_is_exact() -> None:
     assert all(BOUNDS[nearest_bound(each)] == pytest.approx(each, rel=ERROR) for each in BOUNDS_S)
     assert BOUNDS[nearest_bound(0.2)] == 0.2
-    assert row_count_below([0.19, 0.199999, 0.200001, 0.21], 0.2) == 2
-
-
-def row_count_below(seconds: list[float], bound: float) -> int:
-    (below,) = total([row_with(seconds)], OP).below([bound])
-    return below
+    below = total([row_with([0.19, 0.199999, 0.200001, 0.21, 300.0])], OP).below_exposed()
+    assert below[BOUNDS_S.index(0.2)] == 2
+    assert below[BOUNDS_S.index(0.1)] == 0
+    assert below[-1] == 4
 
 
 def test_what_never_happened_has_no_time() -> None:

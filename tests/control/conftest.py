@@ -12,7 +12,7 @@ from gateway.clock import FakeClock
 from gateway.config import Config
 from gateway.control import ControlParts, build_app
 from gateway.errors import BrokerError
-from gateway.metrics import CounterTable
+from gateway.metrics import CounterTable, LatencyRecorder
 from gateway.metrics.names import BEAT_MS, LISTENING, PID, READY, REDIS_CONNECTED, STARTED_S
 
 KEY = "test-key-0123456789"
@@ -48,7 +48,9 @@ class Control:
         self.redis = FakeRedis()
         self.table = CounterTable.create(self.config.server.workers)
         self.signed: list[tuple[str, float]] = []
-        self.app = build_app(ControlParts(self.config, self.table, self.clock, self.redis.publish, self._sign))
+        self.latency = self.recorder(self.table.rows)
+        parts = ControlParts(self.config, self.table, self.clock, self.redis.publish, self._sign, latency=self.latency)
+        self.app = build_app(parts)
 
     def _sign(self, user: str, ttl_s: float) -> str:
         self.signed.append((user, ttl_s))
@@ -58,6 +60,10 @@ class Control:
         headers = {} if key is None else {"X-API-Key": key}
         transport = httpx.ASGITransport(app=self.app)
         return httpx.AsyncClient(transport=transport, base_url=f"http://{authority}", headers=headers)
+
+    def recorder(self, slot: int) -> LatencyRecorder:
+        """The writer of latencies of a worker; after the workers comes the control process."""
+        return LatencyRecorder(self.table.latency_row(slot), self.clock.monotonic(), self.clock.time(), slow_s=0.2)
 
     def start_worker(self, slot: int) -> memoryview[int]:
         """Counters of a worker that is well."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -22,12 +23,9 @@ from redis.exceptions import (
 )
 
 from gateway.errors import BrokerBusy, BrokerError, BrokerRefused, BrokerUnavailable
-from gateway.metrics.names import OP_REDIS_ROUND_TRIP
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as RedisClient
-
-    from gateway.metrics import LatencyRecorder
 
 MAX_WAITING: Final = 10_000
 """Commands that wait for Redis; above it `submit` refuses."""
@@ -55,9 +53,14 @@ class _Waiting(NamedTuple):
 class CommandQueue:
     """Carries out Redis commands, in order, many in one round trip. At most once."""
 
-    def __init__(self, client: RedisClient, *, batch: int = BATCH, latency: LatencyRecorder | None = None) -> None:
-        """`batch`: commands in one round trip; few for commands whose answers are large. `latency` gets their time."""
-        self._latency = latency
+    def __init__(
+        self, client: RedisClient, *, batch: int = BATCH, round_trip: Callable[[float], None] | None = None
+    ) -> None:
+        """`batch`: commands in one round trip; few for commands whose answers are large.
+
+        `round_trip` is told how long each took, in seconds.
+        """
+        self._round_trip = round_trip
         self._client = client
         self._batch = batch
         self._waiting: deque[_Waiting] = deque()
@@ -108,8 +111,8 @@ class CommandQueue:
                 answers: list[Any] = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             answers = [BrokerUnavailable(str(error))] * len(batch)
-        if self._latency is not None:
-            self._latency.record(OP_REDIS_ROUND_TRIP, perf_counter() - begun)
+        if self._round_trip is not None:
+            self._round_trip(perf_counter() - begun)
         for waiting, answer in zip(batch, answers, strict=True):
             if isinstance(answer, NoScriptError):
                 _settle(waiting.done, ScriptUnknown(str(answer)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 
 from gateway.auth.issue import sign_token
 from gateway.broker import CommandQueue
@@ -12,7 +13,7 @@ from gateway.config import Config
 from gateway.control import ControlParts, ControlServer, build_app
 from gateway.control.server import open_listeners
 from gateway.log import get_logger
-from gateway.metrics import CounterTable, LatencyRecorder
+from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.processes import WorkerEnd
 from gateway.storage.redis import connect
 from gateway.workers.link import run_worker
@@ -31,7 +32,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
         if config.metrics.latency
         else None
     )
-    queue = CommandQueue(redis, latency=latency)
+    round_trip = partial(latency.record, names.OP_REDIS_ROUND_TRIP) if latency is not None else None
+    queue = CommandQueue(redis, round_trip=round_trip)
 
     async def publish(channel: str, payload: bytes) -> int:
         return await queue.publish(publish_channel(config.redis.prefix, channel), payload)

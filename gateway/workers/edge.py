@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import uuid
+from functools import partial
 from typing import Final
 
 from gateway.auth import KeySet, TokenVerifier
@@ -44,13 +45,14 @@ async def main(link: WorkerEnd, config: Config) -> None:
         if config.metrics.latency
         else None
     )
+    round_trip = partial(latency.record, names.OP_REDIS_ROUND_TRIP) if latency is not None else None
     counters[names.PID] = os.getpid()
     counters[names.STARTED_S] = int(clock.time())
 
     keys = KeySet.from_settings(config.auth, clock=clock)
     client = connect(config.redis)
-    publishing = CommandQueue(client, latency=latency)
-    reading = CommandQueue(client, batch=LARGE_ANSWERS, latency=latency)
+    publishing = CommandQueue(client, round_trip=round_trip)
+    reading = CommandQueue(client, batch=LARGE_ANSWERS, round_trip=round_trip)
     channel_log = ChannelLog(publishing, reading, prefix=config.redis.prefix)
     presence = Presence(
         PresenceStore(publishing, prefix=config.redis.prefix, lease_s=config.delivery.presence_lease_s),

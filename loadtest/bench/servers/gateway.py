@@ -44,16 +44,27 @@ max_connections = {max_connections}
 """
 
 
-def start(around: Surroundings, command: str = DEFAULT_COMMAND, workers: int = 1) -> Server:
+UNMETERED = "unmetered"
+"""The same gateway that takes no times: what measuring costs is the ratio of both."""
+UNMETERED_CONFIG = """\
+[metrics]
+latency = false
+"""
+
+
+def start(
+    around: Surroundings, command: str = DEFAULT_COMMAND, workers: int = 1, *, name: str = "gateway", config: str = ""
+) -> Server:
     """Start it and wait until it is ready. Raises `AbsentError` when there is no such command.
 
+    `config` is added to the configuration, in TOML.
     `pids` is the one edge worker; with more than one worker it is empty, as their cost is not asked for.
     """
     words = shlex.split(command)
     _check_there(words)
     port, secret = free_port(), secrets.token_hex(32)
-    config = around.folder / f"gateway-{port}.toml"
-    config.write_text(
+    path = around.folder / f"{name}-{port}.toml"
+    path.write_text(
         CONFIG.format(
             host=HOST,
             port=port,
@@ -63,11 +74,10 @@ def start(around: Surroundings, command: str = DEFAULT_COMMAND, workers: int = 1
             redis_path=around.redis_path,
             max_connections=MAX_CONNECTIONS,
         )
+        + config
     )
-    config.chmod(0o600)
-    child = Child.start(
-        f"gateway-{port}", [*words, "serve", "--config", str(config)], around.cores.server, around.folder
-    )
+    path.chmod(0o600)
+    child = Child.start(f"{name}-{port}", [*words, "serve", "--config", str(path)], around.cores.server, around.folder)
     try:
         _wait_ready(child, port)
         pids = [_edge_worker(child, port)] if workers == 1 else []
@@ -84,7 +94,7 @@ def start(around: Surroundings, command: str = DEFAULT_COMMAND, workers: int = 1
         "secret": secret,
         "subscriptions": list(CHANNELS),
     }
-    return Server("gateway", child, pids, target)
+    return Server(name, child, pids, target)
 
 
 def connections_by_worker(server: Server) -> dict[int, int]:

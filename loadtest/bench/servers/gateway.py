@@ -19,8 +19,8 @@ from loadtest.bench.errors import AbsentError, BenchError
 from loadtest.bench.processes import REPOSITORY, Child, descendants, established_by_pid, free_port
 from loadtest.bench.servers.server import HOST, START_DEADLINE_S, Server, Surroundings
 
-PREFIX = "gw:pub:"
-"""The Redis publish contract: what stands before the channel's name."""
+PREFIX = "{name}:pub:"
+"""The Redis publish contract: what stands before the channel's name. Each gateway has its own, as Redis is shared."""
 CHANNELS = ("bench", "quiet")
 """By group: the channel that everybody subscribes to, and the one with few subscribers."""
 MAX_CONNECTIONS = 15_000
@@ -38,6 +38,7 @@ port = {control_port}
 hmac_secret = "{secret}"
 [redis]
 url = "unix://{redis_path}"
+prefix = "{name}"
 [limits]
 max_connections = {max_connections}
 [namespaces.default]
@@ -72,6 +73,7 @@ def start(
             control_port=free_port(),
             secret=secret,
             redis_path=around.redis_path,
+            name=name,
             max_connections=MAX_CONNECTIONS,
         )
         + config
@@ -90,7 +92,7 @@ def start(
         "path": "/connection/websocket",
         "source": "redis",
         "source_path": around.redis_path,
-        "channels": [PREFIX + channel for channel in CHANNELS],
+        "channels": [PREFIX.format(name=name) + channel for channel in CHANNELS],
         "secret": secret,
         "subscriptions": list(CHANNELS),
     }

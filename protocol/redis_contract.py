@@ -101,6 +101,11 @@ def control_channel(prefix: str) -> bytes:
     return f"{prefix}:control".encode()
 
 
+def canary_channel(prefix: str, worker: str) -> bytes:
+    """The Redis channel on which a worker hears its own canary."""
+    return f"{prefix}:canary:{worker}".encode()
+
+
 def revoked_key(prefix: str) -> bytes:
     """Hash: what is revoked → the `Revoked` message as JSON."""
     return f"{prefix}:revoked".encode()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from redis.exceptions import (
@@ -77,8 +79,14 @@ class _Waiting(NamedTuple):
 class CommandQueue:
     """Carries out Redis commands, in order, many in one round trip. At most once."""
 
-    def __init__(self, client: RedisClient, *, batch: int = BATCH) -> None:
-        """`batch`: commands in one round trip; few for commands whose answers are large."""
+    def __init__(
+        self, client: RedisClient, *, batch: int = BATCH, round_trip: Callable[[float], None] | None = None
+    ) -> None:
+        """`batch`: commands in one round trip; few for commands whose answers are large.
+
+        `round_trip` is told how long each took, in seconds.
+        """
+        self._round_trip = round_trip
         self._client = client
         self._batch = batch
         self._waiting: deque[_Waiting] = deque()
@@ -140,6 +148,7 @@ class CommandQueue:
             self._waiting_bytes = self._operations = 0
 
     async def _send(self, batch: list[_Waiting]) -> None:
+        begun = perf_counter()
         try:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for waiting in batch:
@@ -147,6 +156,8 @@ class CommandQueue:
                 answers: list[Any] = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             answers = [BrokerUnavailable(str(error))] * len(batch)
+        if self._round_trip is not None:
+            self._round_trip(perf_counter() - begun)
         for waiting, answer in zip(batch, answers, strict=True):
             if isinstance(answer, NoScriptError):
                 _settle(waiting.done, ScriptUnknown(str(answer)))

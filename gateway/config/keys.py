@@ -23,6 +23,7 @@ ApiMethod = Literal[
     "invalidate_user_tokens",
     "info",
     "channels",
+    "latency",
     "rpc",
     "batch",
 ]

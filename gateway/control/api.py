@@ -6,7 +6,8 @@ The order matters: nothing of a body is read before the key is right, and no mor
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -18,6 +19,9 @@ from gateway.control.answers import ApiError, RequestError
 from gateway.control.guard import HostRules, check_same_origin
 from gateway.control.methods import Method
 from protocol.codes import BAD_REQUEST, METHOD_NOT_FOUND, UNAUTHORIZED
+
+Timed = Callable[[str, float], None]
+"""Takes the name of a method and how long it took, in seconds."""
 
 KEY_HEADER: Final = "X-API-Key"
 MODE_HEADER: Final = "X-Centrifugo-Error-Mode"
@@ -54,13 +58,18 @@ class KeyCheck:
         return None if None in found else found[0]
 
 
-def api_router(methods: Iterable[Method[Any]], check_key: KeyCheck, *, max_payload_bytes: int) -> APIRouter:
-    """A route for each method, and one that tells authenticated callers that there is no such method."""
+def api_router(
+    methods: Iterable[Method[Any]], check_key: KeyCheck, *, max_payload_bytes: int, timed: Timed
+) -> APIRouter:
+    """A route for each method, and one that tells authenticated callers that there is no such method.
+
+    `timed` is told the time of each call that was let in.
+    """
     router = APIRouter(prefix="/api", tags=["api"])
     for method in methods:
         router.add_api_route(
             f"/{method.name}",
-            _endpoint(method, check_key, max_payload_bytes + BODY_RESERVE_BYTES + method.body_bytes),
+            _endpoint(method, check_key, max_payload_bytes + BODY_RESERVE_BYTES + method.body_bytes, timed),
             methods=["POST"],
             name=method.name,
             summary=method.summary,
@@ -79,12 +88,16 @@ def api_router(methods: Iterable[Method[Any]], check_key: KeyCheck, *, max_paylo
     return router
 
 
-def _endpoint(method: Method[Any], check_key: KeyCheck, max_bytes: int) -> Any:
+def _endpoint(method: Method[Any], check_key: KeyCheck, max_bytes: int, timed: Timed) -> Any:
     async def endpoint(request: Request) -> Response:
         try:
             key = check_key(request)
             body = await read_body(request, max_bytes)
-            return answers.result(await method.answer(body, key), top_level=method.top_level)
+            begun = perf_counter()
+            try:
+                return answers.result(await method.answer(body, key), top_level=method.top_level)
+            finally:
+                timed(method.name, perf_counter() - begun)
         except RequestError as problem:
             return answers.refusal(problem)
         except ApiError as problem:

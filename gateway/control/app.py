@@ -25,12 +25,13 @@ from gateway.control.fields import Channels
 from gateway.control.fleet import Fleet
 from gateway.control.guard import Guard, HostRules
 from gateway.control.health import health_router
+from gateway.control.latency import api_timer, latency_method
 from gateway.control.methods import Method, schemas
 from gateway.control.nodes import NodeRegistry, info_method
 from gateway.control.publish import Publishing, broadcast_method, publish_method
 from gateway.control.reading import reading_methods
 from gateway.control.surveys import channels_method
-from gateway.metrics import CounterTable
+from gateway.metrics import CounterTable, LatencyRecorder
 
 
 class ControlParts(NamedTuple):
@@ -45,6 +46,8 @@ class ControlParts(NamedTuple):
     nodes: NodeRegistry
     sign: Sign | None = None
     """For the demo page; None = no secret to sign with."""
+    latency: LatencyRecorder | None = None
+    """Gets the time of API calls; None = nobody wants to know."""
 
 
 def build_app(parts: ControlParts) -> FastAPI:
@@ -60,10 +63,11 @@ def build_app(parts: ControlParts) -> FastAPI:
         redoc_url=None,
     )
     app.include_router(health_router(fleet))
-    app.include_router(metrics_router(parts.table, fleet))
+    app.include_router(metrics_router(parts.table, fleet, parts.clock))
     methods = api_methods(parts)
     check_key = KeyCheck(config.control.api_keys, config.control.keys, insecure=config.auth.insecure, hosts=hosts)
-    app.include_router(api_router(methods, check_key, max_payload_bytes=config.limits.publication_bytes))
+    timed = api_timer(parts.latency, parts.clock)
+    app.include_router(api_router(methods, check_key, max_payload_bytes=config.limits.publication_bytes, timed=timed))
     if config.control.demo:
         app.include_router(demo_router(parts.sign, hosts, websocket_port=config.server.port))
     app.add_middleware(Guard, hosts=hosts)
@@ -84,6 +88,7 @@ def api_methods(parts: ControlParts) -> list[Method[Any]]:
         *reading_methods(bus, channels),
         info_method(parts.nodes),
         channels_method(bus),
+        latency_method(parts.table, parts.clock),
         rpc_method(),
     ]
     return [*methods, Batch(methods)]

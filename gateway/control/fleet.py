@@ -40,7 +40,7 @@ class Worker(NamedTuple):
             case "not_ready" if not self.listening:
                 return f"{self.name} takes no connections: it is full, or it is stopping"
             case "not_ready":
-                return f"{self.name} is not ready"
+                return f"{self.name} is not ready: its messages do not come back from Redis, or it has just started"
         return ""
 
 

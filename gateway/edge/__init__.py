@@ -3,6 +3,7 @@
 This room moves bytes between sockets and sessions. Nothing here blocks, and nothing here knows what a command means.
 """
 
+from gateway.edge.canary import Canary
 from gateway.edge.connection import Connection
 from gateway.edge.deadlines import Deadlines
 from gateway.edge.drain import drain
@@ -13,4 +14,15 @@ from gateway.edge.readiness import Readiness
 from gateway.edge.shared import Shared
 from gateway.edge.tend import tend
 
-__all__ = ["Connection", "Deadlines", "KeepaliveWheel", "Listener", "Opening", "Readiness", "Shared", "drain", "tend"]
+__all__ = [
+    "Canary",
+    "Connection",
+    "Deadlines",
+    "KeepaliveWheel",
+    "Listener",
+    "Opening",
+    "Readiness",
+    "Shared",
+    "drain",
+    "tend",
+]

@@ -9,7 +9,10 @@ from gateway.metrics import names
 
 
 class Readiness:
-    """Ready = started, not draining, in touch with Redis. Without Redis connections stay, but `ready` says degraded."""
+    """Ready = started, not draining, and the worker's canary comes back from Redis (`gateway.edge.canary`).
+
+    Without Redis connections stay, but `ready` says degraded.
+    """
 
     def __init__(self, counters: memoryview[int]) -> None:
         self._counters = counters
@@ -24,11 +27,12 @@ class Readiness:
         if not self._started:
             return False, "starting"
         if not self._redis.is_set():
-            return False, "degraded: Redis is away; connections stay, nothing is delivered"
+            return False, "degraded: no messages come through Redis; connections stay, nothing is delivered"
         return True, "ready"
 
-    def redis_changed(self, connected: bool) -> None:
-        if connected:
+    def canary(self, comes_back: bool) -> None:
+        """The verdict of the canary has changed."""
+        if comes_back:
             self._redis.set()
         else:
             self._redis.clear()
@@ -43,7 +47,7 @@ class Readiness:
         self._publish()
 
     async def wait_for_redis(self, timeout_s: float) -> None:
-        """Wait until Redis is there, but not for ever: a gateway that restarts while Redis is away must still start."""
+        """Wait until messages come through Redis, but not for ever: a gateway must also start while Redis is away."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._redis.wait()

@@ -1,4 +1,4 @@
-"""What a worker does once in a while for all connections: deadlines, heartbeat, the garbage collector."""
+"""What a worker does once in a while for all connections: deadlines, heartbeat and how late it is, garbage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gateway.clock import Clock
 from gateway.edge.shared import Shared
-from gateway.metrics import names
+from gateway.metrics import LatencyRecorder, names
 
 INTERVAL_S = 0.25
 """Resolution of the connect, handshake and close time-outs."""
@@ -20,7 +20,14 @@ YOUNG_OBJECTS = 10_000
 """Allocations between two young collections: a connection makes about 60 objects, and they are there to stay."""
 
 
-async def tend(shared: Shared, clock: Clock, counters: memoryview[int], *, redis_channels: Callable[[], int]) -> None:
+async def tend(
+    shared: Shared,
+    clock: Clock,
+    counters: memoryview[int],
+    *,
+    redis_channels: Callable[[], int],
+    latency: LatencyRecorder | None = None,
+) -> None:
     """Run until cancelled.
 
     Long-lived objects are frozen: a full collection would walk over all of them, 100 ms and more with 10,000
@@ -45,4 +52,9 @@ async def tend(shared: Shared, clock: Clock, counters: memoryview[int], *, redis
             frozen_at = connections
         elif connections < frozen_at // 2:
             frozen_at = connections
+        due = clock.monotonic() + INTERVAL_S
         await asyncio.sleep(INTERVAL_S)
+        if latency is not None:
+            now = clock.monotonic()
+            latency.tick(now, clock.time())
+            latency.record(names.OP_LOOP_LAG, max(0.0, now - due))

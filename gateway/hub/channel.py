@@ -60,9 +60,11 @@ class Channel:
     __slots__ = (
         "_audience",
         "acquisitions",
+        "arrived_s",
         "behind",
         "changes",
         "feed",
+        "followed_s",
         "held",
         "name",
         "namespace",
@@ -99,6 +101,10 @@ class Channel:
         self.pending: deque[tuple[Publication, int]] | None = None
         """Publications that wait for the next pass, with their payload bytes; None when there are none."""
         self.pending_bytes = 0
+        self.arrived_s = 0.0
+        """When the first of them came, on `time.perf_counter`; 0 = not measured."""
+        self.followed_s = 0.0
+        """When the one among them that is followed was published; 0 = none is."""
         self.running = False
         """Whether a pass is under way."""
         self.held = Held.NO

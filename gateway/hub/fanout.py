@@ -17,10 +17,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter
 from typing import Final
 
 from gateway.hub.channel import Audience, Channel, Receiver
-from gateway.metrics import names
+from gateway.hub.sample import PublishSample
+from gateway.metrics import LatencyRecorder, names
 from protocol.encodings import Encoding
 from protocol.frames import frames
 from protocol.replies import Publication, Push, Reply
@@ -43,8 +45,11 @@ class Fanout:
         slice_deliveries: int,
         queue_messages: int,
         queue_bytes: int,
+        latency: LatencyRecorder | None = None,
     ) -> None:
-        """`fell_behind` takes care of receivers that a pass could not write to."""
+        """`fell_behind` takes care of receivers that a pass could not write to. `latency` gets the time of passes."""
+        self._latency = latency
+        self._sample = PublishSample()
         self._counters = counters
         self._fell_behind = fell_behind
         self._slice = slice_deliveries
@@ -52,6 +57,11 @@ class Fanout:
         self._queue_bytes = queue_bytes
         self._active: deque[_Pass] = deque()
         self._scheduled = False
+
+    def follow(self, channel: str, client: str) -> None:
+        """A client of this worker publishes now: measure how long that takes to the sockets, one at a time."""
+        if self._latency is not None:
+            self._sample.begin(channel, client, perf_counter())
 
     def enqueue(self, channel: Channel, publication: Publication, size: int) -> None:
         """Have `publication` (`size` payload bytes) delivered to the receivers of `channel`. Never waits.
@@ -62,6 +72,11 @@ class Fanout:
         counters = self._counters
         if channel.pending is None:
             channel.pending = deque()
+        if self._latency is not None:
+            if not channel.pending:
+                channel.arrived_s = perf_counter()
+            if self._sample.channel and self._sample.ends_with(channel.name, publication):
+                channel.followed_s = self._sample.begun_s
         channel.pending.append((publication, size))
         channel.pending_bytes += size
         counters[names.QUEUED_BYTES] += size
@@ -89,6 +104,7 @@ class Fanout:
         """Forget what waits for the channel's next pass."""
         if channel.pending:
             channel.pending.clear()
+            channel.followed_s = 0.0
             self._counters[names.QUEUED_BYTES] -= channel.pending_bytes
             channel.pending_bytes = 0
 
@@ -103,6 +119,8 @@ class Fanout:
                 active.append(current)
                 continue
             self._counters[names.PASSES] += 1
+            if self._latency is not None:
+                current.measure(self._latency)
             if current.channel.pending:
                 active.append(_Pass(current.channel, self._fell_behind))
             else:
@@ -119,8 +137,10 @@ class _Pass:
 
     __slots__ = (
         "_after",
+        "_arrived_s",
         "_changes",
         "_fell_behind",
+        "_followed_s",
         "_frames",
         "_groups",
         "_messages",
@@ -136,6 +156,7 @@ class _Pass:
         self._fell_behind = fell_behind
         self._number = 0
         self._after = 0
+        self._arrived_s = self._followed_s = 0.0
         self._started = False
         self._groups: list[tuple[bytes, tuple[Receiver, ...]]] = []
         self._receivers: tuple[Receiver, ...] = ()
@@ -175,6 +196,7 @@ class _Pass:
             return
         channel.passes += 1
         self._number = channel.passes
+        self._arrived_s, self._followed_s, channel.followed_s = channel.arrived_s, channel.followed_s, 0.0
         if channel.feed is not None:
             self._after = channel.feed.passed
             channel.feed.passed = channel.feed.top
@@ -192,6 +214,14 @@ class _Pass:
             channel.newest = publications[-1]
         if channel.feed is not None:
             channel.feed.pass_started()
+
+    def measure(self, latency: LatencyRecorder) -> None:
+        """The pass is over: how long after the arrival of its first publication, and after a client's publish."""
+        now = perf_counter()
+        if self._arrived_s:
+            latency.record(names.OP_BROADCAST, now - self._arrived_s, self.channel.name)
+        if self._followed_s:
+            latency.record(names.OP_PUBLISH_TO_SOCKET, now - self._followed_s, self.channel.name)
 
     def _deliver(self, receivers: tuple[Receiver, ...], counters: memoryview[int]) -> None:
         """The innermost loop of the gateway: about 1 µs of Python a delivery beside the kernel's send."""

@@ -197,18 +197,21 @@ class Hub:
         if channel.idle:
             self._channels.pop(channel.redis_name, None)
 
+    def follow(self, channel: str, client: str) -> None:
+        """A client of this worker publishes: see how long it takes to the sockets."""
+        self._fanout.follow(channel, client)
+
     # What Redis says.
 
     def message_received(self, channel: bytes, payload: bytes) -> None:
         """One publication from Redis: decode, queue for fan-out. On the path of every message; never raises."""
         counters = self._counters
-        counters[names.PUBLICATIONS] += 1
         known = self._channels.get(channel)
-        if known is None:
-            if (handler := self._handlers.get(channel)) is not None:
-                handler(payload)
+        if known is None and (handler := self._handlers.get(channel)) is not None:
+            handler(payload)
             return
-        if not known.receivers and known.feed is None:
+        counters[names.PUBLICATIONS] += 1
+        if known is None or (not known.receivers and known.feed is None):
             return
         if len(payload) > self._publication_bytes:
             counters[names.DROPPED_TOO_LARGE] += 1

@@ -1,12 +1,16 @@
-"""Every metric that an edge worker counts: name, unit, labels, in one table.
+"""Every metric of the gateway: name, unit, labels. What is counted, what is timed, what is derived from both.
 
-A worker owns one row of unsigned 64-bit cells (`gateway.metrics.table`), one cell for each line below, so counting on
-the delivery path is one addition to an array. The control process reads all rows and exposes them. Label values come
-from this table only, so their number is bounded by construction.
+A worker owns one row of unsigned 64-bit cells (`gateway.metrics.table`), one cell for each line of the first table, so
+counting on the delivery path is one addition to an array. The second table names the operations whose time is taken
+(`gateway.metrics.latency`); they are values of the label `operation`. The control process reads all rows and exposes
+them. The rule that is easiest to break: label values come from this module only, so their number is bounded by
+construction; names of channels and users are no labels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["counter", "gauge"]
@@ -89,3 +93,97 @@ ERRORS: Final = _metric("internal_errors", "counter", "Unexpected exceptions, ea
 METRICS: Final[tuple[Metric, ...]] = tuple(_metric.declared)
 """The table, in cell order."""
 del _metric  # the table is complete: nothing can be added from here on
+
+
+class Operation(NamedTuple):
+    """Something whose time is taken: a value of the label `operation`, and from where to where it is measured."""
+
+    name: str
+    help: str
+
+
+class _Operations:
+    """Numbers the operations as they are declared below."""
+
+    def __init__(self) -> None:
+        self.declared: list[Operation] = []
+
+    def __call__(self, name: str, help_text: str) -> int:
+        self.declared.append(Operation(name, help_text))
+        return len(self.declared) - 1
+
+
+_operation = _Operations()
+
+OP_CONNECT: Final = _operation("connect", "connect of a client, until its reply is queued")
+OP_SUBSCRIBE: Final = _operation(
+    "subscribe", "subscribe of a client, until its reply is queued; a batch waits together"
+)
+OP_PUBLISH: Final = _operation("publish", "publish of a client, until Redis has it and the reply is queued")
+OP_RPC: Final = _operation("rpc", "rpc of a client, until its reply is queued")
+OP_HISTORY: Final = _operation("history", "history of a client, until its reply is queued")
+OP_PRESENCE: Final = _operation("presence", "presence or presence_stats of a client, until its reply is queued")
+OP_BROADCAST: Final = _operation(
+    "broadcast", "A fan-out pass: from the arrival of its first publication from Redis to the write to its last socket"
+)
+OP_PUBLISH_TO_SOCKET: Final = _operation(
+    "publish_to_socket",
+    "From the publish of a client to the write to the last socket of its own worker; a sample, one at a time a worker",
+)
+OP_REDIS_CANARY: Final = _operation(
+    "redis_canary", "A worker's own message: from publishing to its arrival at the same worker's subscriber"
+)
+OP_REDIS_ROUND_TRIP: Final = _operation("redis_round_trip", "A batch of commands, from sending it to Redis' answer")
+OP_LOOP_LAG: Final = _operation("loop_lag", "How late the event loop wakes a timer, looked at four times a second")
+EDGE_OPERATIONS: Final = range(len(_operation.declared))
+"""What edge workers time."""
+
+API_METHODS: Final = (
+    *("publish", "broadcast", "subscribe", "unsubscribe", "disconnect", "refresh", "presence", "presence_stats"),
+    *("history", "history_remove", "revoke_token", "invalidate_user_tokens", "channels", "info", "rpc", "batch"),
+    *("latency", "other"),
+)
+"""Methods of the HTTP API that are timed by name; any further one is `other`."""
+API_OPERATIONS: Final[Mapping[str, int]] = MappingProxyType(
+    {name: _operation(f"api_{name}", f"API method {name}, from its request to its answer") for name in API_METHODS}
+)
+CONTROL_OPERATIONS: Final = range(OP_REDIS_ROUND_TRIP, OP_LOOP_LAG + 1 + len(API_METHODS))
+"""What the control process times: it has a Redis connection and a loop, too."""
+
+OPERATIONS: Final[tuple[Operation, ...]] = tuple(_operation.declared)
+"""The table, in order."""
+del _operation
+
+
+class Exposed(NamedTuple):
+    """A metric that is derived when it is asked for, with its labels."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+BUILD_INFO: Final = Exposed("gateway_build_info", "Version of the gateway", ("version", "python"))
+WORKERS: Final = Exposed("gateway_workers", "Edge workers by state", ("state",))
+HEARTBEAT_AGE: Final = Exposed(
+    "gateway_worker_heartbeat_age_seconds", "Time since the event loop last moved", ("worker",)
+)
+START_TIME: Final = Exposed(
+    "gateway_worker_start_time_seconds", "Start of the worker, seconds since 1970-01-01 UTC", ("worker",)
+)
+OPERATION_SECONDS: Final = Exposed(
+    "gateway_operation_seconds", "Time of operations, all processes together, since the gateway started", ("operation",)
+)
+RECENT_SECONDS: Final = Exposed(
+    "gateway_operation_recent_seconds",
+    "Time of operations in the last minute, all processes together, as POST /api/latency shows it",
+    ("operation", "statistic"),
+)
+RECENT_COUNT: Final = Exposed(
+    "gateway_operation_recent_count", "Operations in the last minute, all processes together", ("operation",)
+)
+STATISTICS: Final = ("avg", "min", "max", "p50", "p90", "p95", "p99")
+"""Values of the label `statistic`."""
+BOUNDS_S: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
+"""Upper bounds of the exposed buckets, in seconds. 0.2 and its tenths and tenfolds are exact; the others are those of
+the nearest fine bucket, off by 2 % at most."""

@@ -1,8 +1,9 @@
-"""A table of counters in shared memory: one row a worker, one cell a metric.
+"""A table in shared memory: for each worker a row of counters and a row of latencies, one of latencies for control.
 
-The supervisor creates it and passes its file descriptor to the processes that it starts. Exactly one worker writes a
+The supervisor creates it and passes its file descriptor to the processes that it starts. Exactly one process writes a
 row; the control process reads all of them, at any moment, without asking a worker: it sees the numbers of one that is
-stuck, too. Aligned 64-bit loads and stores are not torn on the platforms we run on, so there is no lock.
+stuck, too. The file has the counters first and then, on pages of their own, the latencies. Aligned 64-bit loads and
+stores are not torn on the platforms we run on, so there is no lock.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import mmap
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import Final
 
-from gateway.metrics.names import METRICS, PID
+from gateway.metrics.latency import CONTROL_CELLS, EDGE_CELLS, LatencyRow
+from gateway.metrics.names import CONTROL_OPERATIONS, EDGE_OPERATIONS, METRICS, PID
 
-CELL_BYTES = 8
+CELL_BYTES: Final = 8
+PAGE_CELLS: Final = 4096 // CELL_BYTES
 
 
 class CounterTable:
-    """`rows` × `len(METRICS)` unsigned 64-bit cells in one shared file descriptor."""
+    """`rows` × `len(METRICS)` unsigned 64-bit cells in one shared file descriptor, and the latencies behind them."""
 
     __slots__ = ("_map", "_view", "fd", "rows")
 
@@ -26,14 +30,18 @@ class CounterTable:
         """Attach to the table behind `fd`, which stays the caller's to close."""
         self.fd = fd
         self.rows = rows
-        self._map = mmap.mmap(fd, rows * len(METRICS) * CELL_BYTES)
+        self._map = mmap.mmap(fd, table_bytes(rows))
         self._view = memoryview(self._map).cast("Q")
 
     @classmethod
     def create(cls, rows: int) -> CounterTable:
         """Make a new table of zeros. Its file has no name: it is gone with the last process that holds it."""
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("nexus-gateway", os.MFD_CLOEXEC)
+            os.ftruncate(fd, table_bytes(rows))
+            return cls(fd, rows)
         with tempfile.TemporaryFile(prefix="nexus-gateway-") as file:
-            file.truncate(rows * len(METRICS) * CELL_BYTES)
+            file.truncate(table_bytes(rows))
             return cls(os.dup(file.fileno()), rows)
 
     def row(self, index: int) -> memoryview[int]:
@@ -43,12 +51,35 @@ class CounterTable:
         width = len(METRICS)
         return self._view[index * width : (index + 1) * width]
 
+    def latency_row(self, index: int) -> LatencyRow:
+        """The latencies of worker `index`; those of the control process at the index `rows`."""
+        if not 0 <= index <= self.rows:
+            raise IndexError(f"latency row {index} of a table with {self.rows} rows")
+        start = _pages(self.rows * len(METRICS)) + index * _pages(EDGE_CELLS)
+        if index == self.rows:
+            return LatencyRow(self._view[start : start + CONTROL_CELLS], CONTROL_OPERATIONS)
+        return LatencyRow(self._view[start : start + EDGE_CELLS], EDGE_OPERATIONS)
+
+    def latency_rows(self) -> list[LatencyRow]:
+        """Those of all workers, running or not, and that of the control process last."""
+        return [self.latency_row(index) for index in range(self.rows + 1)]
+
     def live_rows(self) -> Iterator[tuple[int, memoryview[int]]]:
         """Rows of workers that are running, with their index."""
         for index in range(self.rows):
             row = self.row(index)
             if row[PID]:
                 yield index, row
+
+
+def table_bytes(rows: int) -> int:
+    """Size of the file for so many workers. Pages that nobody writes to take no memory."""
+    return (_pages(rows * len(METRICS)) + rows * _pages(EDGE_CELLS) + _pages(CONTROL_CELLS)) * CELL_BYTES
+
+
+def _pages(cells: int) -> int:
+    """`cells`, rounded up to whole pages."""
+    return -(-cells // PAGE_CELLS) * PAGE_CELLS
 
 
 def private_row() -> memoryview[int]:

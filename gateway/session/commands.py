@@ -8,6 +8,8 @@ channels wait once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import astuple
@@ -19,6 +21,7 @@ from gateway.session.outcomes import Disconnect, Refusal
 from gateway.session.presence import presence, presence_stats
 from gateway.session.publishing import publish
 from gateway.session.subscribing import sub_refresh, subscribe, unsubscribe
+from gateway.session.timing import record
 from gateway.tasks import Steps
 from protocol.codes import (
     BAD_COMMAND,
@@ -108,9 +111,12 @@ class CommandQueue:
 
     async def _carry_out(self, session: Session) -> None:
         queue = self._queue
+        begun = perf_counter()
         while queue and session.closed_with is None:
             if session.client and queue[0].subscribe is not None:
-                await subscribe(session, self._leading_subscribes(session))
+                batch = self._leading_subscribes(session)
+                await subscribe(session, batch)
+                begun = _answered(session, batch, begun)
                 continue
             command = queue.pop(0)
             try:
@@ -122,6 +128,7 @@ class CommandQueue:
                     # SDKs send their subscribes right behind `connect`, before they know its answer. They will repeat
                     # them after the next `connect`; closing with 3501 would keep them away for good.
                     queue.clear()
+            begun = _answered(session, (command,), begun)
 
     def _leading_subscribes(self, session: Session) -> list[Command]:
         """Take consecutive subscribe commands from the queue; those that break a rule are answered here."""
@@ -135,6 +142,13 @@ class CommandQueue:
             else:
                 batch.append(command)
         return batch
+
+
+def _answered(session: Session, commands: Sequence[Command], begun: float) -> float:
+    """Take the time of what began at `begun`; that at which the next command begins."""
+    now = perf_counter()
+    record(session, commands, now - begun)
+    return now
 
 
 def check_order(session: Session, command: Command) -> None:

@@ -19,6 +19,7 @@ from protocol.codes import DisconnectCode
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from gateway.metrics import LatencyRecorder
     from gateway.session.session import Session
 
 
@@ -85,6 +86,8 @@ class SessionContext:
     rate: RateLimit
     everyone: tuple[ChannelName, ...]
     """Channels that every client is subscribed to."""
+    latency: LatencyRecorder | None = None
+    """Gets the time that commands take; None = nobody wants to know."""
 
     @property
     def namespaces(self) -> Mapping[str, Namespace]:

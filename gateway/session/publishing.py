@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
@@ -56,10 +57,11 @@ def publish(session: Session, command_id: int, request: PublishRequest) -> None:
             done = context.broker.publish(publish_channel(context.config.redis.prefix, name.full), payload)
     except BrokerBusy as error:
         raise Refusal(INTERNAL) from error
-    done.add_done_callback(partial(_published, session, command_id))
+    context.hub.follow(name.full, session.client)
+    done.add_done_callback(partial(_published, session, command_id, name.full, perf_counter()))
 
 
-def _published(session: Session, command_id: int, done: asyncio.Future[Any]) -> None:
+def _published(session: Session, command_id: int, channel: str, begun: float, done: asyncio.Future[Any]) -> None:
     if session.closed_with is not None:
         return
     error = done.exception()
@@ -71,4 +73,6 @@ def _published(session: Session, command_id: int, done: asyncio.Future[Any]) -> 
             session.context.counters[names.ERRORS] += 1
             session.context.log.error("publish failed", client=session.client, exc_info=error)
         session.fail(command_id, Refusal(INTERNAL))
+    if session.context.latency is not None:
+        session.context.latency.record(names.OP_PUBLISH, perf_counter() - begun, channel, session.user)
     session.outlet.flush()

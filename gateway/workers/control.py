@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import Final
 
 from gateway.auth.issue import sign_token
@@ -13,7 +14,7 @@ from gateway.config import Config
 from gateway.control import Bus, ControlParts, ControlServer, Fleet, NodeRegistry, build_app
 from gateway.control.server import open_listeners
 from gateway.log import get_logger
-from gateway.metrics import CounterTable
+from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.processes import WorkerEnd
 from gateway.storage.redis import connect
 from gateway.workers.link import run_worker
@@ -26,10 +27,18 @@ async def main(link: WorkerEnd, config: Config) -> None:
     """Serve the control port until the link says stop."""
     clock = SystemClock()
     redis = connect(config.redis)
-    writing = CommandQueue(redis)
-    reading = CommandQueue(redis, batch=LARGE_ANSWERS)
     prefix = config.redis.prefix
     table = CounterTable(link.spec.counters_fd, link.spec.counters_rows)
+    latency = (
+        LatencyRecorder(
+            table.latency_row(table.rows), clock.monotonic(), clock.time(), slow_s=config.metrics.slow_ms / 1000
+        )
+        if config.metrics.latency
+        else None
+    )
+    round_trip = partial(latency.record, names.OP_REDIS_ROUND_TRIP) if latency is not None else None
+    writing = CommandQueue(redis, round_trip=round_trip)
+    reading = CommandQueue(redis, batch=LARGE_ANSWERS, round_trip=round_trip)
     fleet = Fleet(table, config.server.workers, clock)
     nodes = NodeRegistry(writing, table, fleet, clock, prefix=prefix, node=link.spec.node)
     bus = Bus(
@@ -60,6 +69,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
             fleet=fleet,
             nodes=nodes,
             sign=sign if config.auth.hmac_secret else None,
+            latency=latency,
         )
     )
     server = ControlServer(app, open_listeners(config.control.host, config.control.port), link.ready)

@@ -9,22 +9,24 @@ import asyncio
 import os
 import random
 import sys
+import uuid
+from functools import partial
 from typing import Final
 
 from gateway.auth import KeySet, Revocations, TokenVerifier
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, Subscriber
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.edge import Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Shared, drain, tend
+from gateway.edge import Canary, Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Shared, drain, tend
 from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Presence, UserIndex
 from gateway.log import get_logger
-from gateway.metrics import CounterTable, names
+from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.processes import WorkerEnd
 from gateway.session import Control, RateLimit, Session, SessionContext, channels_of_everyone
 from gateway.storage.redis import connect, endpoint
 from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
-from protocol.redis_contract import control_channel
+from protocol.redis_contract import canary_channel, control_channel
 
 LARGE_ANSWERS: Final = 16
 """Commands in one round trip where each may answer with a page of a log."""
@@ -34,14 +36,23 @@ async def main(link: WorkerEnd, config: Config) -> None:
     spec = link.spec
     clock = SystemClock()
     log = get_logger()
-    counters = CounterTable(spec.counters_fd, spec.counters_rows).row(spec.slot)
+    table = CounterTable(spec.counters_fd, spec.counters_rows)
+    counters = table.row(spec.slot)
+    latency = (
+        LatencyRecorder(
+            table.latency_row(spec.slot), clock.monotonic(), clock.time(), slow_s=config.metrics.slow_ms / 1000
+        )
+        if config.metrics.latency
+        else None
+    )
+    round_trip = partial(latency.record, names.OP_REDIS_ROUND_TRIP) if latency is not None else None
     counters[names.PID] = os.getpid()
     counters[names.STARTED_S] = int(clock.time())
 
     keys = KeySet.from_settings(config.auth, clock=clock)
     client = connect(config.redis)
-    publishing = CommandQueue(client)
-    reading = CommandQueue(client, batch=LARGE_ANSWERS)
+    publishing = CommandQueue(client, round_trip=round_trip)
+    reading = CommandQueue(client, batch=LARGE_ANSWERS, round_trip=round_trip)
     channel_log = ChannelLog(publishing, reading, prefix=config.redis.prefix)
     presence = Presence(
         PresenceStore(publishing, prefix=config.redis.prefix, lease_s=config.delivery.presence_lease_s),
@@ -62,12 +73,22 @@ async def main(link: WorkerEnd, config: Config) -> None:
         slice_deliveries=config.delivery.slice_deliveries,
         queue_messages=config.delivery.queue_messages,
         queue_bytes=config.delivery.queue_bytes,
+        latency=latency,
     )
     subscriber = Subscriber(
         endpoint(config.redis),
         connect_timeout_s=config.redis.connect_timeout_s,
         probe_interval_s=config.redis.probe_interval_s,
         random=random.random,
+    )
+    canary = Canary(
+        publishing.publish,
+        subscriber.subscribe,
+        readiness.canary,
+        clock,
+        channel=canary_channel(config.redis.prefix, uuid.uuid4().hex),
+        interval_s=config.redis.canary_interval_s,
+        latency=latency,
     )
     hub = Hub(
         subscriber,
@@ -81,8 +102,9 @@ async def main(link: WorkerEnd, config: Config) -> None:
         namespaces=config.namespaces,
         linger_s=config.delivery.unsubscribe_delay_s,
         publication_bytes=config.limits.publication_bytes,
-        redis_state_changed=readiness.redis_changed,
+        redis_state_changed=canary.redis_changed,
     )
+    hub.handle(canary.channel, canary.heard)
     users: UserIndex[Session] = UserIndex()
     sessions = SessionContext(
         config=config,
@@ -107,6 +129,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         node=spec.node,
         rate=RateLimit(config.limits.commands_per_s, config.limits.commands_burst),
         everyone=channels_of_everyone(config.namespaces),
+        latency=latency,
     )
     control = Control(
         sessions,
@@ -148,7 +171,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 hub.run(),
                 control.run(),
                 shared.wheel.run(),
-                tend(shared, clock, counters, redis_channels=lambda: subscriber.wanted),
+                canary.run(),
+                tend(shared, clock, counters, redis_channels=lambda: subscriber.wanted, latency=latency),
             )
         ]
         await readiness.wait_for_redis(config.redis.connect_timeout_s)

@@ -85,7 +85,7 @@ class SideBySide:
             settled = link.ask("settle", duration_s=plan.settle_s)
         if settled["wrong"]:
             raise BenchError(settled["wrong"])
-        if server.name == "gateway":
+        if server.name in ("gateway", gateway.UNMETERED):
             gateway.check_measured(server)
         count, elapsed_s = opened["connections"], opened["elapsed_s"]
         return Measured(

@@ -115,8 +115,8 @@ class Report:
         notes = [
             f"Messages of {MESSAGE_BYTES} bytes. Latency over all connections, at a gentle rate: {plan.rate_per_s:g}"
             " messages a second, and ten at once to an idle server.",
-            "The gateway's handshake includes connect with a JWT and subscribe. Gateway, websockets and fastapi are"
-            " published to through Redis; floor and bun take lines from a socket.",
+            "Unmetered is the gateway without latencies. Their handshake includes connect with a JWT and subscribe."
+            " Both, websockets and fastapi are published to through Redis; floor and bun take lines from a socket.",
         ]
         for one in self.measured:
             if one.handshake_client_share >= CLIENT_BOUND:

@@ -173,6 +173,10 @@ def targets_of(measured: Sequence[Measured], ratios: dict[str, float], scenarios
             ("cpu_fastapi_10", "fastapi", 10, 0.45),
         )
     ]  # fmt: skip
+    targets.append(
+        _at_most("metrics_cost", "CPU/delivery with latencies ≤ 1.03 × without", 1.03,
+                 ratios.get("gateway/unmetered cpu per delivery, 1 a pass"), "×")
+    )  # fmt: skip
     rss = None if gateway is None else gateway.rss_kib_per_connection
     note = "" if gateway is None else f"KiB, {gateway.connections:,} connections"
     targets.append(_at_most("rss", "RSS per authenticated, subscribed client ≤ 8 KiB", 8.0, rss, note))

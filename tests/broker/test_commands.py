@@ -21,7 +21,8 @@ class Queue:
 
     def __init__(self, url: str) -> None:
         self.client = connect(RedisSettings(url=url))
-        self.queue = CommandQueue(self.client)
+        self.round_trips: list[float] = []
+        self.queue = CommandQueue(self.client, round_trip=self.round_trips.append)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -78,6 +79,17 @@ async def test_what_arrives_while_redis_answers_leaves_in_one_round_trip(queue: 
     await asyncio.gather(*futures)
     reads = (await redis.info("stats"))["total_reads_processed"] - before
     assert reads <= 10  # the handshake of the connection, one pipeline, and this question
+
+
+async def test_each_round_trip_is_timed_once_also_one_that_fails(queue: Queue, redis_server: RedisServer) -> None:
+    futures = [queue.publish("a", b"1") for _ in range(100)]
+    queue.start()
+    await asyncio.gather(*futures)
+    assert len(queue.round_trips) == 1
+    assert queue.round_trips[0] > 0
+    redis_server.kill()
+    assert await outcome(queue.publish("a", b"2")) is BrokerUnavailable
+    assert len(queue.round_trips) == 2
 
 
 async def test_above_its_bound_the_queue_refuses_at_once(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:

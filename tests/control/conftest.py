@@ -15,7 +15,7 @@ from gateway.clock import FakeClock
 from gateway.config import Config
 from gateway.control import Bus, ControlParts, Fleet, NodeRegistry, build_app
 from gateway.errors import BrokerBusy, BrokerError
-from gateway.metrics import CounterTable
+from gateway.metrics import CounterTable, LatencyRecorder
 from gateway.metrics.names import BEAT_MS, LISTENING, PID, READY, REDIS_CONNECTED, STARTED_S
 
 KEY = "test-key-0123456789"
@@ -62,6 +62,7 @@ class Control:
         self.redis = FakeRedis()
         self.table = CounterTable.create(self.config.server.workers)
         self.signed: list[tuple[str, float]] = []
+        self.latency = self.recorder(self.table.rows)
         self.queue: Any = queue or self.redis
         fleet = Fleet(self.table, self.config.server.workers, self.clock)
         self.nodes = NodeRegistry(self.queue, self.table, fleet, self.clock, prefix="gw", node="node")
@@ -81,6 +82,7 @@ class Control:
                 fleet=fleet,
                 nodes=self.nodes,
                 sign=self._sign,
+                latency=self.latency,
             )
         )
 
@@ -92,6 +94,10 @@ class Control:
         headers = {} if key is None else {"X-API-Key": key}
         transport = httpx.ASGITransport(app=self.app)
         return httpx.AsyncClient(transport=transport, base_url=f"http://{authority}", headers=headers)
+
+    def recorder(self, slot: int) -> LatencyRecorder:
+        """The writer of latencies of a worker; after the workers comes the control process."""
+        return LatencyRecorder(self.table.latency_row(slot), self.clock.monotonic(), self.clock.time(), slow_s=0.2)
 
     def start_worker(self, slot: int) -> memoryview[int]:
         """Counters of a worker that is well."""

@@ -58,20 +58,20 @@ async def test_no_window_is_no_wait(sleeps: list[float]) -> None:
     assert await drain([], SHUTDOWN, 5.0, lambda: 1.0) == 0
 
 
-def test_a_worker_is_ready_when_it_is_started_in_touch_with_redis_and_not_draining() -> None:
+def test_a_worker_is_ready_when_it_is_started_hears_its_canary_and_does_not_drain() -> None:
     counters = private_row()
     readiness = Readiness(counters)
     assert readiness.answer() == (False, "starting")
-    readiness.redis_changed(True)
+    readiness.canary(True)
     assert not readiness.answer()[0]
     readiness.started()
     assert readiness.answer() == (True, "ready")
     assert counters[names.READY] == 1
-    readiness.redis_changed(False)
+    readiness.canary(False)
     assert not readiness.answer()[0]
     assert readiness.answer()[1].startswith("degraded")
     assert counters[names.READY] == 0
-    readiness.redis_changed(True)
+    readiness.canary(True)
     readiness.draining()
     assert readiness.answer() == (False, "draining")
     assert counters[names.READY] == 0
@@ -80,7 +80,7 @@ def test_a_worker_is_ready_when_it_is_started_in_touch_with_redis_and_not_draini
 async def test_a_worker_waits_for_redis_but_starts_without_it() -> None:
     readiness = Readiness(private_row())
     waiting = asyncio.ensure_future(readiness.wait_for_redis(60))
-    readiness.redis_changed(True)
+    readiness.canary(True)
     await waiting
     with capture_logs() as lines:
         await Readiness(private_row()).wait_for_redis(0)

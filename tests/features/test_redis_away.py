@@ -19,7 +19,7 @@ CONFIG = {
     "delivery": {"unsubscribe_delay_s": 0.2},
     "namespaces": {"default": {"publish_by": "subscriber"}},
 }
-TIMES = {"connect_timeout_s": 1.0, "probe_interval_s": 1.0}
+TIMES = {"connect_timeout_s": 1.0, "probe_interval_s": 1.0, "canary_interval_s": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,15 @@ async def wait_reached(gateway: Gateway, clients: list[Client], channel: str, da
 
 async def wait_degraded(gateway: Gateway) -> None:
     await wait_until(lambda: gateway.metric("gateway_redis_connected") == 0, "both workers miss Redis")
+
+    def all_say_so() -> bool:
+        answer = gateway.get(f"{gateway.control_url}/health/ready")
+        return (answer.status_code, answer.json()["status"]) == (503, "degraded")
+
+    await wait_until(all_say_so, "both workers miss their canaries")
     status, text = gateway.ready()
     assert status == 503
     assert text.startswith("degraded")
-    answer = gateway.get(f"{gateway.control_url}/health/ready")
-    assert (answer.status_code, answer.json()["status"]) == (503, "degraded")
     assert gateway.get(f"{gateway.public_url}/health/live").status_code == 200
 
 

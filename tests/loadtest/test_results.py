@@ -49,6 +49,7 @@ def measured(server: str, at_1: list[float], at_10: list[float], rss: float = 5.
 
 GATEWAY = measured("gateway", [12.0, 24.0, 13.0], [1.1, 2.2, 1.0])
 FLOOR = measured("floor", [10.0, 20.0, 10.0], [0.8, 1.6, 0.8], rss=0.0)
+UNMETERED = measured("unmetered", [11.8, 23.7, 12.9], [1.1, 2.2, 1.0])
 BUN = measured("bun", [11.0, 22.0, 10.0], [1.0, 2.0, 1.0])
 FASTAPI = measured("fastapi", [30.0, 60.0, 30.0], [30.0, 60.0, 30.0], rss=30.0)
 STORM = Storm(clients=10_000, elapsed_s=2.5, lost=0, reasons="", client_share=0.5)
@@ -98,15 +99,15 @@ def test_there_is_no_ratio_of_memory_to_the_floor() -> None:
 
 
 def test_all_targets_pass_when_all_is_within_limits() -> None:
-    lanes = [FLOOR, BUN, GATEWAY, FASTAPI]
+    lanes = [FLOOR, BUN, GATEWAY, UNMETERED, FASTAPI]
     targets = targets_of(lanes, ratios_of(lanes), GatewayScenarios([STORM], QUIET))
-    assert len(targets) == 8
+    assert len(targets) == 9
     assert all(target.passed for target in targets)
 
 
 def test_every_target_is_there_and_not_measured_when_nothing_was() -> None:
     targets = targets_of([], {}, GatewayScenarios())
-    assert len(targets) == 8
+    assert len(targets) == 9
     assert {(target.measured, target.passed) for target in targets} == {(None, None)}
 
 
@@ -123,6 +124,7 @@ def test_the_targets_of_an_absent_peer_are_not_measured_and_the_others_are() -> 
         ("cpu_floor_1", measured("gateway", [12.6] * 3, [1.0] * 3), GatewayScenarios()),
         ("cpu_bun_10", measured("gateway", [11.0] * 3, [3.0] * 3), GatewayScenarios()),
         ("cpu_fastapi_1", measured("gateway", [30.0] * 3, [1.0] * 3), GatewayScenarios()),
+        ("metrics_cost", measured("gateway", [12.4] * 3, [1.0] * 3), GatewayScenarios()),
         ("rss", replace(GATEWAY, rss_kib_per_connection=8.1), GatewayScenarios()),
         ("storm_rate", GATEWAY, GatewayScenarios([replace(STORM, elapsed_s=4.0)])),
         ("storm_lost", GATEWAY, GatewayScenarios([STORM, replace(STORM, lost=1, reasons="1× refused")])),
@@ -130,7 +132,13 @@ def test_the_targets_of_an_absent_peer_are_not_measured_and_the_others_are() -> 
     ],
 )
 def test_a_target_beyond_its_limit_is_missed(key: str, gateway: Measured, scenarios: GatewayScenarios) -> None:
-    lanes = [replace(FLOOR, costs={1: [CostSample(1, 10, 0.5)] * 3}), BUN, gateway, FASTAPI]
+    lanes = [
+        replace(FLOOR, costs={1: [CostSample(1, 10, 0.5)] * 3}),
+        BUN,
+        gateway,
+        replace(UNMETERED, costs={1: [CostSample(1, 12, 0.5)] * 3}),
+        FASTAPI,
+    ]
     assert by_key(targets_of(lanes, ratios_of(lanes), scenarios))[key].passed is False
 
 

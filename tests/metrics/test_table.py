@@ -62,7 +62,11 @@ def test_a_private_row_has_a_cell_for_every_metric() -> None:
 
 
 def test_every_constant_is_the_cell_of_its_own() -> None:
-    cells = sorted(each for name, each in vars(names).items() if name.isupper() and isinstance(each, int))
+    cells = sorted(
+        each
+        for name, each in vars(names).items()
+        if name.isupper() and type(each) is int and not name.startswith("OP_")
+    )
     assert cells == list(range(len(METRICS)))
 
 

@@ -13,7 +13,7 @@ from gateway.clock import FakeClock
 from gateway.config import Namespace
 from gateway.errors import BrokerError
 from gateway.hub import CatchUp, Channel, Fanout, Hub
-from gateway.metrics import names, private_row
+from gateway.metrics import LatencyRecorder, LatencyRow, names, private_row
 from protocol.encodings import JSON, Encoding
 from protocol.encodings.json import JsonEncoding
 from protocol.position import Position
@@ -168,6 +168,8 @@ class HubWorld:
     ) -> None:
         self.counters = private_row()
         self.clock = FakeClock()
+        self.latencies = LatencyRow.private()
+        self.latency = LatencyRecorder(self.latencies, self.clock.monotonic(), self.clock.time(), slow_s=0.2)
         self.redis = FakeRedis()
         self.redis_states: list[bool] = []
         self.channels: dict[str, Channel] = {}
@@ -183,6 +185,7 @@ class HubWorld:
                 slice_deliveries=slice_deliveries,
                 queue_messages=queue_messages,
                 queue_bytes=queue_bytes,
+                latency=self.latency,
             ),
             catch_up,
             self.log,

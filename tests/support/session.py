@@ -169,6 +169,7 @@ class SessionWorld:
             node="node",
             rate=RateLimit(limits.commands_per_s, limits.commands_burst),
             everyone=channels_of_everyone(self.config.namespaces),
+            latency=self.hub.latency,
         )
 
     def client(self) -> Client:

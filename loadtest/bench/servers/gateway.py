@@ -19,8 +19,8 @@ from loadtest.bench.errors import AbsentError, BenchError
 from loadtest.bench.processes import REPOSITORY, Child, descendants, established_by_pid, free_port
 from loadtest.bench.servers.server import HOST, START_DEADLINE_S, Server, Surroundings
 
-PREFIX = "gw:pub:"
-"""The Redis publish contract: what stands before the channel's name."""
+PREFIX = "{name}:pub:"
+"""The Redis publish contract: what stands before the channel's name. Each gateway has its own, as Redis is shared."""
 CHANNELS = ("bench", "quiet")
 """By group: the channel that everybody subscribes to, and the one with few subscribers."""
 MAX_CONNECTIONS = 15_000
@@ -38,22 +38,34 @@ port = {control_port}
 hmac_secret = "{secret}"
 [redis]
 url = "unix://{redis_path}"
+prefix = "{name}"
 [limits]
 max_connections = {max_connections}
 [namespaces.default]
 """
 
 
-def start(around: Surroundings, command: str = DEFAULT_COMMAND, workers: int = 1) -> Server:
+UNMETERED = "unmetered"
+"""The same gateway that takes no times: what measuring costs is the ratio of both."""
+UNMETERED_CONFIG = """\
+[metrics]
+latency = false
+"""
+
+
+def start(
+    around: Surroundings, command: str = DEFAULT_COMMAND, workers: int = 1, *, name: str = "gateway", config: str = ""
+) -> Server:
     """Start it and wait until it is ready. Raises `AbsentError` when there is no such command.
 
+    `config` is added to the configuration, in TOML.
     `pids` is the one edge worker; with more than one worker it is empty, as their cost is not asked for.
     """
     words = shlex.split(command)
     _check_there(words)
     port, secret = free_port(), secrets.token_hex(32)
-    config = around.folder / f"gateway-{port}.toml"
-    config.write_text(
+    path = around.folder / f"{name}-{port}.toml"
+    path.write_text(
         CONFIG.format(
             host=HOST,
             port=port,
@@ -61,13 +73,13 @@ def start(around: Surroundings, command: str = DEFAULT_COMMAND, workers: int = 1
             control_port=free_port(),
             secret=secret,
             redis_path=around.redis_path,
+            name=name,
             max_connections=MAX_CONNECTIONS,
         )
+        + config
     )
-    config.chmod(0o600)
-    child = Child.start(
-        f"gateway-{port}", [*words, "serve", "--config", str(config)], around.cores.server, around.folder
-    )
+    path.chmod(0o600)
+    child = Child.start(f"{name}-{port}", [*words, "serve", "--config", str(path)], around.cores.server, around.folder)
     try:
         _wait_ready(child, port)
         pids = [_edge_worker(child, port)] if workers == 1 else []
@@ -80,11 +92,11 @@ def start(around: Surroundings, command: str = DEFAULT_COMMAND, workers: int = 1
         "path": "/connection/websocket",
         "source": "redis",
         "source_path": around.redis_path,
-        "channels": [PREFIX + channel for channel in CHANNELS],
+        "channels": [PREFIX.format(name=name) + channel for channel in CHANNELS],
         "secret": secret,
         "subscriptions": list(CHANNELS),
     }
-    return Server("gateway", child, pids, target)
+    return Server(name, child, pids, target)
 
 
 def connections_by_worker(server: Server) -> dict[int, int]:

@@ -13,7 +13,7 @@ from loadtest.bench.servers.server import Server, Surroundings, start_redis_serv
 
 Starter = Callable[[Surroundings], Server]
 
-NAMES = ("floor", "bun", "gateway", "websockets", "fastapi")
+NAMES = ("floor", "bun", "gateway", "unmetered", "websockets", "fastapi")
 
 
 def starter(name: str, gateway_command: str) -> Starter:
@@ -22,6 +22,9 @@ def starter(name: str, gateway_command: str) -> Starter:
         "floor": floor.start,
         "bun": bun.start,
         "gateway": partial(gateway.start, command=gateway_command),
+        "unmetered": partial(
+            gateway.start, command=gateway_command, name=gateway.UNMETERED, config=gateway.UNMETERED_CONFIG
+        ),
         "websockets": partial(_start_python, "websockets", "websockets_peer", ("websockets", "uvloop", "redis")),
         "fastapi": partial(_start_python, "fastapi", "fastapi_peer", ("fastapi", "uvicorn", "uvloop", "redis")),
     }

@@ -19,10 +19,10 @@ from prometheus_client.registry import Collector
 from gateway import __version__
 from gateway.control.fleet import STATES, Fleet, worker_name
 from gateway.metrics import CounterTable
-from gateway.metrics.names import BEAT_MS, METRICS, PID, READY, STARTED_S
+from gateway.metrics.names import BEAT_MS, MEMORY_DRAINED_MS, METRICS, PID, READY, STARTED_S
 
-NOT_ONE_BY_ONE: Final = frozenset((PID, BEAT_MS, STARTED_S, READY))
-"""Cells that are exposed through what is derived from them."""
+NOT_ONE_BY_ONE: Final = frozenset((PID, BEAT_MS, STARTED_S, READY, MEMORY_DRAINED_MS))
+"""Cells that are exposed through what is derived from them, or are between workers."""
 
 
 class WorkerCollector(Collector):

@@ -10,7 +10,19 @@ from gateway.edge.keepalive import KeepaliveWheel
 from gateway.edge.listener import Listener
 from gateway.edge.opening import Opening
 from gateway.edge.readiness import Readiness
+from gateway.edge.relief import Relief
 from gateway.edge.shared import Shared
 from gateway.edge.tend import tend
 
-__all__ = ["Connection", "Deadlines", "KeepaliveWheel", "Listener", "Opening", "Readiness", "Shared", "drain", "tend"]
+__all__ = [
+    "Connection",
+    "Deadlines",
+    "KeepaliveWheel",
+    "Listener",
+    "Opening",
+    "Readiness",
+    "Relief",
+    "Shared",
+    "drain",
+    "tend",
+]

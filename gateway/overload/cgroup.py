@@ -72,7 +72,7 @@ class Cgroup:
     def _read_level(self, folder: Path, *, required: bool) -> Reading | None:
         version = self._version
         limits = [limit for name in version.limits if (limit := _limit(folder / name)) is not None]
-        if not limits and not required and not version.inherited:
+        if not limits and not required:
             return None
         try:
             used = int((folder / version.used).read_text())
@@ -81,8 +81,9 @@ class Cgroup:
             if required:
                 raise
             return None  # The root of a hierarchy has no account of its own.
-        if version.inherited and stat.get(version.inherited, NO_LIMIT) < NO_LIMIT:
-            limits.append(stat[version.inherited])
+        inherited = stat.get(version.inherited, NO_LIMIT)
+        if required and inherited < NO_LIMIT:
+            limits.append(inherited)
         if not limits:
             return None
         return Reading(max(0, used - stat.get(version.inactive, 0)), max(1, min(limits)), self.source)

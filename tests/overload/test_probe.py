@@ -171,5 +171,5 @@ def test_this_machine_can_be_read() -> None:
     assert own_memory(system) > len(block)
     reading = MemoryProbe.find(system, used=lambda: own_memory(system), limit_bytes=0).read()
     assert reading is not None
-    assert 0 < reading.used_bytes
+    assert reading.used_bytes > 0
     assert 0 < reading.limit_bytes < 2**60

@@ -19,7 +19,6 @@ ends, whatever level comes next.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -96,6 +95,7 @@ class Governor:
         self._random = random
         self._ladder = Ladder(settings.thresholds, hysteresis=settings.hysteresis, stalled_at=settings.stalled_percent)
         self._last_looks = 0
+        self._owed_closes = 0.0
         self._draining = False
         self._unknown = False
         self._log: FilteringBoundLogger = get_logger()
@@ -130,9 +130,11 @@ class Governor:
     async def _rest(self) -> None:
         """The time until the next look; in it, clients are closed one by one."""
         settings = self._settings
-        closes = 0
-        if self.level >= Level.CLOSE and not self._draining:
-            closes = math.ceil(settings.closes_per_s * settings.check_interval_s)
+        closing = self.level >= Level.CLOSE and not self._draining
+        self._owed_closes = (
+            self._owed_closes % 1 + settings.closes_per_s * settings.check_interval_s if closing else 0.0
+        )
+        closes = int(self._owed_closes)
         gap_s = settings.check_interval_s / max(1, closes)
         for number in range(max(1, closes)):
             if number < closes and self._actions.close_slowest():
@@ -144,7 +146,7 @@ class Governor:
         say = self._log.warning if level > before else self._log.info
         say(
             "memory level changed",
-            level=level.name.lower(),
+            now=level.name.lower(),
             before=before.name.lower(),
             does=level.does,
             **_figures(reading),

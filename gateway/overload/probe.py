@@ -6,7 +6,7 @@
    the machine's total: what others use can neither be taken nor be freed.
 
 A configured limit (`memory.limit_bytes`) is for all edge workers of the gateway together; it comes on top, and the
-tighter of the two counts. Every read is of kernel memory, no disk: a look takes 0.1 to 0.3 ms and happens on the loop.
+tighter of the two counts. Every read is of kernel memory, no disk: a look takes about 0.2 ms and happens on the loop.
 
 The rule that is easiest to break: a probe never raises. What cannot be read is logged once and the next method counts;
 when none is left there is no reading, and the gateway goes on without a governor.

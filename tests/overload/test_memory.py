@@ -183,7 +183,7 @@ def test_each_change_of_level_is_logged_once_with_figures(world: World) -> None:
     with capture_logs() as lines:
         for share in (0.5, 0.87, 0.88, 0.86, 0.5, 0.4):
             world.look(share)
-    assert [(line["log_level"], line["event"], line["level"], line["before"]) for line in lines] == [
+    assert [(line["log_level"], line["event"], line["now"], line["before"]) for line in lines] == [
         ("warning", "memory level changed", "refuse", "normal"),
         ("info", "memory level changed", "normal", "refuse"),
     ]
@@ -293,6 +293,16 @@ async def test_the_slowest_are_closed_one_by_one_a_few_each_second(
         await world.governor.run()
     assert set(sleeps.slept[1:]) == {0.2}
     assert world.actions.closed == world.counters[names.MEMORY_CLOSED] == 50
+
+
+async def test_less_than_one_client_a_look_adds_up(table: CounterTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(table, closes_per_s=0.25)
+    Sleeps(world, monkeypatch, 20.45)
+    world.probe.set(0.92)
+    world.actions.slow = 1000
+    with pytest.raises(asyncio.CancelledError):
+        await world.governor.run()
+    assert world.actions.closed == 5
 
 
 async def test_nobody_is_closed_below_that_level_nor_when_nobody_is_slow(

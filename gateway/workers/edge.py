@@ -170,8 +170,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 hub.run(),
                 control.run(),
                 shared.wheel.run(),
-                governor.run(),
                 tend(shared, clock, counters, heap, redis_channels=lambda: subscriber.wanted),
+                governor.run(),
             )
         ]
         await readiness.wait_for_redis(config.redis.connect_timeout_s)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.config import Memory
-from gateway.config.model import Section
+from gateway.config.base import Section
 
 
 def test_what_is_left_open_follows_from_refuse_at() -> None:

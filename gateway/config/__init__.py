@@ -1,5 +1,5 @@
-"""Configuration: `model` says what there is (with `base`, `keys`, `memory`, `namespace`), `load` reads it. A leaf room: nothing
-here reads a file at import.
+"""Configuration: `model` says what there is (with `base`, `keys`, `memory`, `namespace`), `load` reads it. A leaf room:
+nothing here reads a file at import.
 
 `sources` takes a TOML file, the environment and flags apart, `checks` holds the rules that span several settings,
 `show` writes a configuration down for people.

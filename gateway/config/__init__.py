@@ -1,5 +1,5 @@
-"""Configuration: `model` says what there is (with `base`, `keys`, `namespace`), `load` reads it. A leaf room: nothing
-here reads a file at import.
+"""Configuration: `model` says what there is (with `base`, `keys`, `memory`, `namespace`), `load` reads it. A leaf room:
+nothing here reads a file at import.
 
 `sources` takes a TOML file, the environment and flags apart, `checks` holds the rules that span several settings,
 `show` writes a configuration down for people.
@@ -8,6 +8,7 @@ here reads a file at import.
 from gateway.config.checks import warnings
 from gateway.config.keys import ApiKey
 from gateway.config.load import LoadedConfig, load_config, read_config
+from gateway.config.memory import Memory
 from gateway.config.model import (
     Auth,
     Config,
@@ -31,6 +32,7 @@ __all__ = [
     "Limits",
     "LoadedConfig",
     "Log",
+    "Memory",
     "Namespace",
     "Redis",
     "Server",

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.config.base import Port, Seconds, Secret, Section, check_jwks_url, long_enough
 from gateway.config.keys import ApiKey
+from gateway.config.memory import Memory
 from gateway.config.namespace import Namespace
 
 MIN_SECRET_BYTES = 32
@@ -228,6 +229,7 @@ class Config(Section):
     keepalive: Keepalive = Keepalive()
     delivery: Delivery = Delivery()
     metrics: Metrics = Metrics()
+    memory: Memory = Memory()
     log: Log = Log()
     namespaces: dict[Annotated[str, Field(pattern=NAMESPACE_NAME)], Namespace] = Field(
         default_factory=lambda: {"default": Namespace()}

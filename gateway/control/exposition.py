@@ -23,10 +23,10 @@ from gateway.control.fleet import STATES, Fleet, worker_name
 from gateway.control.latency import latency_report
 from gateway.metrics import CounterTable, names
 from gateway.metrics.histograms import total
-from gateway.metrics.names import BEAT_MS, METRICS, PID, READY, STARTED_S, Exposed
+from gateway.metrics.names import BEAT_MS, MEMORY_DRAINED_MS, METRICS, PID, READY, STARTED_S, Exposed
 
-NOT_ONE_BY_ONE: Final = frozenset((PID, BEAT_MS, STARTED_S, READY))
-"""Cells that are exposed through what is derived from them."""
+NOT_ONE_BY_ONE: Final = frozenset((PID, BEAT_MS, STARTED_S, READY, MEMORY_DRAINED_MS))
+"""Cells that are exposed through what is derived from them, or are between workers."""
 
 
 class WorkerCollector(Collector):

@@ -11,6 +11,7 @@ from gateway.edge.keepalive import KeepaliveWheel
 from gateway.edge.listener import Listener
 from gateway.edge.opening import Opening
 from gateway.edge.readiness import Readiness
+from gateway.edge.relief import Relief
 from gateway.edge.shared import Shared
 from gateway.edge.tend import tend
 
@@ -22,6 +23,7 @@ __all__ = [
     "Listener",
     "Opening",
     "Readiness",
+    "Relief",
     "Shared",
     "drain",
     "tend",

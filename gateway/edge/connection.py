@@ -89,12 +89,12 @@ class Connection(asyncio.Protocol):
         """Admit the client, or turn it away when the worker is full."""
         shared = self._shared
         if shared.full:
-            shared.counters[names.REFUSED_FULL] += 1
+            shared.counters[names.REFUSED_MEMORY if shared.refuses else names.REFUSED_FULL] += 1
             self._start_closing(TRY_AGAIN_LATER)
             return
         self.opened_at = shared.session.clock.monotonic()
-        self._transport.set_write_buffer_limits(high=shared.config.delivery.send_budget_bytes)
-        shared.connections[self] = None
+        self._transport.set_write_buffer_limits(high=shared.send_budget_bytes)
+        shared.connections[self] = self._transport
         shared.counters[names.CONNECTIONS] += 1
         shared.counters[names.OPENED] += 1
         shared.connects.start(self)
@@ -145,7 +145,7 @@ class Connection(asyncio.Protocol):
         shared.connects.met(self)
         shared.closings.met(self)
         shared.wheel.remove(self)
-        if shared.connections.pop(self, 0) is None:
+        if shared.connections.pop(self, None) is not None:
             shared.counters[names.CONNECTIONS] -= 1
             shared.counters[names.CLOSED] += 1
         if self._session is not None:

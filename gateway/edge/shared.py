@@ -41,8 +41,14 @@ class Shared:
     closings: Deadlines[Closing]
     ready: Callable[[], tuple[bool, str]]
     """Answer of `/health/ready`."""
-    connections: dict[Connection, None] = field(default_factory=dict)
-    """Every connection past its handshake."""
+    connections: dict[Connection, asyncio.Transport] = field(default_factory=dict)
+    """Every connection past its handshake, and its socket."""
+    refuses: bool = False
+    """Set while the memory governor wants no new connections."""
+    budget_share: float = 1.0
+    """Part of the configured send budget that connections have. The memory governor's."""
+    may_compress: bool = True
+    """Whether a new connection may be granted compression. The memory governor's."""
     on_change: Callable[[], None] | None = None
     """Called when a connection has come or gone."""
     empty: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,7 +57,12 @@ class Shared:
     @property
     def full(self) -> bool:
         """Whether a new connection must be turned away."""
-        return len(self.connections) >= self.config.limits.max_connections
+        return self.refuses or len(self.connections) >= self.config.limits.max_connections
+
+    @property
+    def send_budget_bytes(self) -> int:
+        """Bytes that may wait in one connection's send buffer."""
+        return int(self.config.delivery.send_budget_bytes * self.budget_share)
 
     @property
     def late_pongs(self) -> int:

@@ -110,6 +110,13 @@ class Hub:
             if count := len(channel.receivers) + len(channel.behind):
                 yield channel.name, count
 
+    def drop_recent(self) -> int:
+        """Forget recent publications: who needs them reads the log. How many channels had some in memory."""
+        in_memory = [feed.recent for feed in self._checks if feed.recent.in_memory]
+        for recent in in_memory:
+            recent.drop()
+        return len(in_memory)
+
     # Joining and leaving.
 
     def open(

@@ -54,6 +54,18 @@ QUEUED_BYTES: Final = _metric("fanout_queued_bytes", "gauge", "Bytes of publicat
 REDIS_CONNECTED: Final = _metric("redis_connected", "gauge", "1 while the subscriber connection to Redis is up")
 REDIS_CHANNELS: Final = _metric("redis_channels", "gauge", "Redis channels the worker is subscribed to")
 LISTENING: Final = _metric("listening", "gauge", "1 while the worker accepts connections, 0 when full or draining")
+MEMORY_USED: Final = _metric(
+    "memory_used_bytes", "gauge", "Memory that counts against the limit, as the worker sees it"
+)
+MEMORY_LIMIT: Final = _metric("memory_limit_bytes", "gauge", "Memory allowed: control group, machine or configuration")
+MEMORY_OWN: Final = _metric("memory_worker_bytes", "gauge", "Resident memory that the worker shares with nobody")
+MEMORY_LEVEL: Final = _metric(
+    "memory_level", "gauge", "0 normal, 1 shrink caches, 2 halve budgets, 3 refuse, 4 close the slowest, 5 drain"
+)
+MEMORY_STALLED: Final = _metric("memory_stalled_percent", "gauge", "Time in which processes waited for memory (PSI)")
+MEMORY_LONGEST_PAUSE_US: Final = _metric(
+    "memory_longest_pause_microseconds", "gauge", "Longest time that collecting, freezing or trimming the heap took"
+)
 
 OPENED: Final = _metric("connections_opened", "counter", "WebSocket handshakes completed")
 CLOSED: Final = _metric("connections_closed", "counter", "WebSocket connections closed")
@@ -61,6 +73,7 @@ _HANDSHAKES = "Handshakes refused"
 REFUSED_REQUEST: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "bad_request")
 REFUSED_ORIGIN: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "origin")
 REFUSED_FULL: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "full")
+REFUSED_MEMORY: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "memory")
 REFUSED_TIMEOUT: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "timeout")
 
 COMMANDS: Final = _metric("commands", "counter", "Commands received from clients")
@@ -88,6 +101,18 @@ TOLD_LOST: Final = _metric("subscribers_told_lost", "counter", "Subscribers told
 RECOVERED: Final = _metric("recoveries", "counter", "Subscriptions that asked to recover", "result", "recovered")
 UNRECOVERED: Final = _metric("recoveries", "counter", "Subscriptions that asked to recover", "result", "lost")
 REDIS_LOST: Final = _metric("redis_connections_lost", "counter", "Times the subscriber connection to Redis broke")
+_ACTIONS = "What the memory governor has done"
+MEMORY_SHRUNK: Final = _metric("memory_actions", "counter", _ACTIONS, "action", "shrink_cache")
+MEMORY_UNCOMPRESSED: Final = _metric("memory_actions", "counter", _ACTIONS, "action", "stop_compression")
+MEMORY_COLLECTED: Final = _metric("memory_actions", "counter", _ACTIONS, "action", "collect")
+MEMORY_HALVED: Final = _metric("memory_actions", "counter", _ACTIONS, "action", "halve_budgets")
+MEMORY_REFUSED: Final = _metric("memory_actions", "counter", _ACTIONS, "action", "refuse")
+MEMORY_CLOSED: Final = _metric("memory_actions", "counter", _ACTIONS, "action", "close_slowest")
+MEMORY_DRAINED: Final = _metric("memory_actions", "counter", _ACTIONS, "action", "drain")
+MEMORY_PAUSE_US: Final = _metric(
+    "memory_pause_microseconds", "counter", "Time that the loop stood still for collecting, freezing, trimming the heap"
+)
+MEMORY_DRAINED_MS: Final = _metric("memory_drained_milliseconds", "counter", "Monotonic time of the last such drain")
 ERRORS: Final = _metric("internal_errors", "counter", "Unexpected exceptions, each logged")
 
 METRICS: Final[tuple[Metric, ...]] = tuple(_metric.declared)

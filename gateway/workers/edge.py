@@ -11,16 +11,18 @@ import random
 import sys
 import uuid
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from gateway.auth import KeySet, Revocations, TokenVerifier
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, Subscriber
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.edge import Canary, Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Shared, drain, tend
+from gateway.edge import Canary, Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Relief, Shared, drain, tend
 from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Presence, UserIndex
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
+from gateway.overload import Governor, Heap, MemoryProbe, Peers, find_malloc_trim, own_memory
 from gateway.processes import WorkerEnd
 from gateway.session import Control, RateLimit, Session, SessionContext, channels_of_everyone
 from gateway.storage.redis import connect, endpoint
@@ -159,6 +161,25 @@ async def main(link: WorkerEnd, config: Config) -> None:
     )
     shared.on_change = listener.connections_changed
 
+    def drain_for_memory(reason: str) -> None:
+        link.failed(reason)
+        link.request_stop(config.server.drain_window_s)
+
+    system = Path("/")
+    peers = Peers(table, spec.slot, drain_interval_s=config.memory.drain_interval_s)
+    heap = Heap(counters, clock, interval_s=config.memory.reclaim_interval_s, trim=find_malloc_trim())
+    governor = Governor(
+        config.memory,
+        MemoryProbe.find(system, used=peers.used_bytes, limit_bytes=config.memory.limit_bytes),
+        Relief(shared, hub, drain_for_memory),
+        heap,
+        peers,
+        lambda: own_memory(system),
+        counters,
+        clock,
+        random.random,
+    )
+
     async with asyncio.TaskGroup() as group:
         background = [
             group.create_task(part)
@@ -172,7 +193,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 control.run(),
                 shared.wheel.run(),
                 canary.run(),
-                tend(shared, clock, counters, redis_channels=lambda: subscriber.wanted, latency=latency),
+                tend(shared, clock, counters, heap, redis_channels=lambda: subscriber.wanted, latency=latency),
+                governor.run(),
             )
         ]
         await readiness.wait_for_redis(config.redis.connect_timeout_s)

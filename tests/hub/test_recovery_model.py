@@ -144,7 +144,7 @@ OPERATIONS = st.lists(
         st.tuples(st.just("publish"), st.integers(1, 12)),
         st.tuples(st.just("miss"), st.integers(1, 12)),
         st.tuples(st.sampled_from(["again", "join", "back", "leave", "sleep", "wake", "trim"]), st.integers(0, 9)),
-        st.tuples(st.sampled_from(["lose", "reconnect", "late", "answer", "away", "check"]), st.just(0)),
+        st.tuples(st.sampled_from(["lose", "reconnect", "late", "answer", "away", "check", "shrink"]), st.just(0)),
         st.tuples(st.just("turn"), st.integers(1, 4)),
     ),
     max_size=40,
@@ -205,6 +205,8 @@ async def run(operations: list[tuple[str, int]]) -> None:
             case "check":
                 world.hub.clock.advance(60)
                 world.hub.hub.check_positions()
+            case "shrink":
+                world.hub.hub.drop_recent()
             case "turn":
                 await turn(number)
     await world.end()
@@ -238,6 +240,8 @@ async def test_ten_thousand_who_come_back_read_the_log_once() -> None:
     await world.end()
     assert {member.offset for member in world.members} == {100}
     assert len(world.log.reads) - reads <= 2  # the newest page, and the look after the reconnect at the end
+    assert world.hub.hub.drop_recent() == 1
+    assert world.hub.hub.drop_recent() == 0
 
 
 async def test_a_log_that_is_too_short_is_told_to_everybody_paced() -> None:

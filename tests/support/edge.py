@@ -33,6 +33,7 @@ class FakeTransport(asyncio.Transport):
         self.aborted = False
         self.half_closed = False
         self.high_water = 0
+        self.unsent = 0
         self.protocol: asyncio.BaseProtocol | None = None
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -69,6 +70,9 @@ class FakeTransport(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.high_water = high or 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
 
 class Peer:

@@ -50,7 +50,11 @@ class Proxy:
         if self._cut:
             writer.transport.abort()
             return
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        try:
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            writer.transport.abort()  # nobody listens there at the moment
+            return
         self._writers += [writer, there_writer]
         for source, sink in ((reader, there_writer), (there_reader, writer)):
             self._pumps.append(asyncio.get_running_loop().create_task(self._pump(source, sink)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.auth import Revocations, TokenVerifier
+from gateway.backend import NOBODY, Backend
 from gateway.broker import ChannelLog
 from gateway.clock import Clock
 from gateway.config import Config, Namespace
@@ -33,6 +34,11 @@ class Outlet(Receiver, Protocol):
     @property
     def peer(self) -> str:
         """Address of the client, for the log."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of the handshake that the backend wants to see."""
         ...
 
     def send(self, message: bytes) -> None:
@@ -85,6 +91,8 @@ class SessionContext:
     rate: RateLimit
     everyone: tuple[ChannelName, ...]
     """Channels that every client is subscribed to."""
+    backend: Backend = NOBODY
+    """Whom sessions ask."""
 
     @property
     def namespaces(self) -> Mapping[str, Namespace]:

@@ -12,6 +12,7 @@ import sys
 from typing import Final
 
 from gateway.auth import KeySet, Revocations, TokenVerifier
+from gateway.backend import Hooks
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, Subscriber
 from gateway.clock import SystemClock
 from gateway.config import Config
@@ -83,6 +84,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         publication_bytes=config.limits.publication_bytes,
         redis_state_changed=readiness.redis_changed,
     )
+    hooks = Hooks(config.backend, counters, log, clock)
     users: UserIndex[Session] = UserIndex()
     sessions = SessionContext(
         config=config,
@@ -107,6 +109,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         node=spec.node,
         rate=RateLimit(config.limits.commands_per_s, config.limits.commands_burst),
         everyone=channels_of_everyone(config.namespaces),
+        backend=hooks.backend,
     )
     control = Control(
         sessions,
@@ -147,12 +150,14 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 presence.run(),
                 hub.run(),
                 control.run(),
+                hooks.run(),
                 shared.wheel.run(),
                 tend(shared, clock, counters, redis_channels=lambda: subscriber.wanted),
             )
         ]
         await readiness.wait_for_redis(config.redis.connect_timeout_s)
         await control.read_revocations()
+        await hooks.start()
         await listener.open()
         readiness.started()
         link.ready()
@@ -162,9 +167,11 @@ async def main(link: WorkerEnd, config: Config) -> None:
         closed = await drain(shared.connections, SHUTDOWN, link.stop_window_s, random.random)
         await shared.all_closed(config.limits.close_timeout_s)
         await presence.flushed()
+        await hooks.flushed()
         log.info("drained", clients=closed)
         for task in background:
             task.cancel()
+    await hooks.aclose()
     await client.aclose()
     counters[names.PID] = 0
 

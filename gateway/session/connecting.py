@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw
 from gateway import __version__
 from gateway.auth import ConnectionClaims
 from gateway.metrics import names
+from gateway.session import events
 from gateway.session.authenticate import authenticate
 from gateway.session.hooks import client_id, identify, remember, told_time_left, welcome_data
 from gateway.session.outcomes import Disconnect, Refusal
@@ -41,6 +42,7 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     session.accept(claims)
     context.users.add(session.user, session)
     context.clients[session.client] = session
+    events.connected(session)
     context.counters[names.CLIENTS] += 1
     context.counters[names.USERS] = len(context.users)
     subs: dict[str, SubscribeResult] = {}

@@ -12,7 +12,7 @@ from gateway.backend import NOBODY, Backend
 from gateway.broker import ChannelLog
 from gateway.clock import Clock
 from gateway.config import Config, Namespace
-from gateway.hub import Hub, Presence, Receiver, UserIndex
+from gateway.hub import Hub, Lifecycle, Presence, Receiver, UserIndex
 from gateway.session.rate import RateLimit
 from protocol.channel import EVERYONE, ChannelName, parse_channel
 from protocol.codes import DisconnectCode
@@ -93,6 +93,8 @@ class SessionContext:
     """Channels that every client is subscribed to."""
     backend: Backend = NOBODY
     """Whom sessions ask."""
+    lifecycle: Lifecycle | None = None
+    """Events of clients, for backends; None = nobody wants them."""
 
     @property
     def namespaces(self) -> Mapping[str, Namespace]:

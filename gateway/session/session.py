@@ -13,6 +13,7 @@ from gateway.auth import ConnectionClaims
 from gateway.config import Namespace
 from gateway.hub import Channel
 from gateway.metrics import names
+from gateway.session import events
 from gateway.session.asking import Hooked
 from gateway.session.commands import CommandQueue
 from gateway.session.context import Outlet, SessionContext
@@ -99,12 +100,14 @@ class Session:
         subscription = Subscription(channel, wanted, server_side=server_side)
         self.subscriptions[channel.name] = subscription
         self.context.hub.join(channel, self.outlet, after)
+        events.subscribed(self, channel.name)
         self.context.presence.entered(channel, self.client, self.describe(subscription), subscription.observed)
 
     def leave(self, subscription: Subscription) -> None:
         """Receive nothing more from a channel."""
         del self.subscriptions[subscription.channel.name]
         self.context.hub.leave(subscription.channel, self.outlet)
+        events.unsubscribed(self, subscription.channel.name)
         self._left(subscription)
 
     def _left(self, subscription: Subscription) -> None:
@@ -191,6 +194,7 @@ class Session:
         self.closed_with = why
         self._commands.close()
         said_goodbye(self, why)
+        events.disconnected(self, why)
         context = self.context
         for subscription in self.subscriptions.values():
             context.hub.leave(subscription.channel, self.outlet)

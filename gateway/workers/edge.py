@@ -13,15 +13,15 @@ from typing import Final
 
 from gateway.auth import KeySet, Revocations, TokenVerifier
 from gateway.backend import Hooks
-from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, Subscriber
-from gateway.clock import SystemClock
+from gateway.broker import ChannelLog, CommandQueue, LifecycleStore, PresenceStore, RevocationStore, Subscriber
+from gateway.clock import Clock, SystemClock
 from gateway.config import Config
 from gateway.edge import Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Shared, drain, tend
-from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Presence, UserIndex
+from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Lifecycle, Presence, UserIndex
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, names
 from gateway.processes import WorkerEnd
-from gateway.session import Control, RateLimit, Session, SessionContext, channels_of_everyone
+from gateway.session import Control, RateLimit, Session, SessionContext, channels_of_everyone, members
 from gateway.storage.redis import connect, endpoint
 from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
@@ -85,6 +85,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         redis_state_changed=readiness.redis_changed,
     )
     hooks = Hooks(config.backend, counters, log, clock)
+    lifecycle = make_lifecycle(config, publishing, counters, clock, node=spec.node)
     users: UserIndex[Session] = UserIndex()
     sessions = SessionContext(
         config=config,
@@ -110,6 +111,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         rate=RateLimit(config.limits.commands_per_s, config.limits.commands_burst),
         everyone=channels_of_everyone(config.namespaces),
         backend=hooks.backend,
+        lifecycle=lifecycle,
     )
     control = Control(
         sessions,
@@ -155,6 +157,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 tend(shared, clock, counters, redis_channels=lambda: subscriber.wanted),
             )
         ]
+        if lifecycle is not None:
+            background.append(group.create_task(lifecycle.run(lambda: members(sessions))))
         await readiness.wait_for_redis(config.redis.connect_timeout_s)
         await control.read_revocations()
         await hooks.start()
@@ -168,12 +172,32 @@ async def main(link: WorkerEnd, config: Config) -> None:
         await shared.all_closed(config.limits.close_timeout_s)
         await presence.flushed()
         await hooks.flushed()
+        if lifecycle is not None:
+            await lifecycle.finish()
         log.info("drained", clients=closed)
         for task in background:
             task.cancel()
     await hooks.aclose()
     await client.aclose()
     counters[names.PID] = 0
+
+
+def make_lifecycle(
+    config: Config, commands: CommandQueue, counters: memoryview[int], clock: Clock, *, node: str
+) -> Lifecycle | None:
+    """Events of clients for backends; None = nobody wants them."""
+    settings = config.backend
+    if not settings.events_stream:
+        return None
+    store = LifecycleStore(
+        commands,
+        prefix=config.redis.prefix,
+        stream=settings.events_stream,
+        kept=settings.events_kept,
+        lease_s=settings.events_lease_s,
+        node=node,
+    )
+    return Lifecycle(store, counters, clock, lease_s=settings.events_lease_s)
 
 
 if __name__ == "__main__":

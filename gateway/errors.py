@@ -7,6 +7,7 @@
     │   ├── TokenInvalid      forged, malformed, wrong audience or issuer, unknown key
     │   └── TokenExpired      was valid once
     ├── PublishInvalid        what a backend gave cannot be published; carries the field; nothing was sent
+    ├── BackendUnavailable    a hook into the backend gave no answer, or could not be asked; temporary
     └── BrokerError
         ├── BrokerUnavailable Redis cannot be reached; temporary
         │   └── PublishFailed a backend's publication, after all its attempts; carries their number
@@ -48,6 +49,10 @@ class TokenInvalid(TokenError):
 
 class TokenExpired(TokenError):
     """Signed by us, but its time is over: the client should fetch a new one."""
+
+
+class BackendUnavailable(GatewayError):
+    """The backend was asked in vain, or could not be asked: temporary for the client."""
 
 
 class BrokerError(GatewayError):

@@ -126,6 +126,16 @@ def survey_key(prefix: str, survey: str) -> bytes:
     return f"{prefix}:survey:{survey}".encode()
 
 
+def workers_key(prefix: str) -> bytes:
+    """Sorted set: worker → end of its lease in ms, by Redis' clock. For lifecycle events."""
+    return f"{prefix}:workers".encode()
+
+
+def clients_key(prefix: str, worker: str) -> bytes:
+    """Hash: id of a client of the worker → its user."""
+    return f"{prefix}:clients:{worker}".encode()
+
+
 def encode_envelope(data: bytes, metadata: Metadata, position: Position | None = None) -> bytes:
     """The envelope of one publication."""
     meta = encode_metadata(metadata)

@@ -6,6 +6,7 @@ what the worker is subscribed to goes through `Subscriber`, whose connection ans
 
 from gateway.broker.commands import CommandQueue
 from gateway.broker.functions import keep_functions
+from gateway.broker.lifecycle import LifecycleEvent, LifecycleStore
 from gateway.broker.log import ChannelLog, Page, Published
 from gateway.broker.presence import PresenceStore
 from gateway.broker.revocations import RevocationStore
@@ -14,6 +15,8 @@ from gateway.broker.subscriber import Subscriber, SubscriberListener
 __all__ = [
     "ChannelLog",
     "CommandQueue",
+    "LifecycleEvent",
+    "LifecycleStore",
     "Page",
     "PresenceStore",
     "Published",

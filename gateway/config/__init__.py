@@ -1,10 +1,11 @@
-"""Configuration: `model` says what there is (with `base`, `keys`, `memory`, `namespace`), `load` reads it. A leaf room:
-nothing here reads a file at import.
+"""Configuration: `model` says what there is (with `backend`, `base`, `keys`, `memory`, `namespace`), `load` reads it. A
+leaf room: nothing here reads a file at import.
 
 `sources` takes a TOML file, the environment and flags apart, `checks` holds the rules that span several settings,
 `show` writes a configuration down for people.
 """
 
+from gateway.config.backend import Backend
 from gateway.config.checks import warnings
 from gateway.config.keys import ApiKey
 from gateway.config.load import LoadedConfig, load_config, read_config
@@ -25,6 +26,7 @@ from gateway.config.namespace import Namespace
 __all__ = [
     "ApiKey",
     "Auth",
+    "Backend",
     "Config",
     "Control",
     "Delivery",

@@ -12,11 +12,23 @@ def unreachable(config: Config) -> str:
     auth = config.auth
     if auth.hmac_secret or auth.hmac_secret_previous or auth.jwks_url or auth.insecure or auth.anonymous:
         return ""
+    if "connect" in config.backend.may_hook:
+        return ""
     return (
         "[auth]: nobody could connect: set hmac_secret or jwks_url "
         f"({env_name(('auth', 'hmac_secret'))}, {env_name(('auth', 'jwks_url'))}), or anonymous = true; "
         "`nexus-gateway demo` needs no configuration"
     )
+
+
+def unanswered(config: Config) -> list[str]:
+    """Namespaces that leave a decision to a backend which nobody could ask."""
+    found = []
+    for namespace, rules in config.namespaces.items():
+        for event, by in (("subscribe", rules.subscribe_by), ("publish", rules.publish_by)):
+            if by == "backend" and event not in config.backend.may_hook:
+                found.append(f'[namespaces.{namespace}] {event}_by = "backend" needs [backend] handlers or {event}_url')
+    return found
 
 
 def warnings(config: Config) -> list[str]:
@@ -42,4 +54,8 @@ def warnings(config: Config) -> list[str]:
         )
         if control.demo:
             found.append("[control] demo = true on that host: whoever opens the page gets a token")
+    for key in config.backend.open_urls:
+        found.append(
+            f"[backend] {key}: http:// to another network: what clients send can be read and changed on the way"
+        )
     return found

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config.checks import unreachable
+from gateway.config.checks import unanswered, unreachable
 from gateway.config.model import Config
 from gateway.config.schema import NAMESPACES, SettingPath, is_secret
 from gateway.config.sources import Origin, Places, Setting, from_environment, from_file, from_flags, from_table
@@ -90,6 +90,7 @@ def read_config(
 
     if to_serve and not doubtful and (message := unreachable(config)):
         problems.append(f"{path or 'configuration'}: {message}")
+    problems += [f"{path or 'configuration'}: {message}" for message in unanswered(config)]
     if problems:
         raise ConfigError(problems)
     return LoadedConfig(config, settings)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from gateway.config.backend import Backend
 from gateway.config.base import Port, Seconds, Secret, Section, check_jwks_url, long_enough
 from gateway.config.keys import ApiKey
 from gateway.config.memory import Memory
@@ -230,6 +231,7 @@ class Config(Section):
     delivery: Delivery = Delivery()
     metrics: Metrics = Metrics()
     memory: Memory = Memory()
+    backend: Backend = Backend()
     log: Log = Log()
     namespaces: dict[Annotated[str, Field(pattern=NAMESPACE_NAME)], Namespace] = Field(
         default_factory=lambda: {"default": Namespace()}

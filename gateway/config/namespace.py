@@ -9,7 +9,8 @@ from pydantic import model_validator
 from gateway.config.base import Count, Seconds, Section
 
 Who = Literal["nobody", "subscriber", "authenticated", "anyone"]
-SubscribeBy = Literal["nobody", "token", "authenticated", "anyone"]
+SubscribeBy = Literal["nobody", "token", "authenticated", "anyone", "backend"]
+PublishBy = Literal["nobody", "subscriber", "authenticated", "anyone", "backend"]
 SlowConsumer = Literal["catch_up", "conflate", "drop", "disconnect"]
 
 
@@ -29,9 +30,10 @@ class Namespace(Section):
     join_leave: bool = False
     """Tell every subscriber who joins and leaves. Clients of a worker that died leave only where `presence` is on."""
     subscribe_by: SubscribeBy = "authenticated"
-    """Who may subscribe."""
-    publish_by: Who = "nobody"
-    """Which clients may publish. Backends publish through Redis or the API in any case."""
+    """Who may subscribe. `backend` = whoever the hook `subscribe` lets in, into `$` channels, too."""
+    publish_by: PublishBy = "nobody"
+    """Which clients may publish; `backend` = those that the hook `publish` lets. Backends publish through Redis or
+    the API in any case."""
     history_by: Who = "subscriber"
     """Which clients may read the history."""
     presence_by: Who = "subscriber"

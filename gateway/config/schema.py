@@ -50,6 +50,10 @@ def is_list(field: FieldInfo) -> bool:
     return get_origin(field.annotation) is tuple
 
 
+def is_table(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is dict
+
+
 def all_settings(namespaces: Iterable[str]) -> Iterator[tuple[SettingPath, FieldInfo]]:
     """Every setting, in the order of the models, with those of the given namespaces."""
     for section, model in sections().items():

@@ -46,6 +46,8 @@ def toml_value(value: object) -> str:
     """`value` in TOML. Strings are basic strings, whose escapes are those of JSON apart from DEL."""
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(toml_value(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{toml_value(key)} = {toml_value(item)}' for key, item in value.items())}}}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -55,6 +57,8 @@ def _shown(path: SettingPath, value: object) -> object:
         return _without_password(value)
     if not is_secret(path) or not value:
         return value
+    if isinstance(value, dict):
+        return dict.fromkeys(value, MASK)
     return tuple(MASK for _ in value) if isinstance(value, tuple) else MASK
 
 

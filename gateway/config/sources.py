@@ -25,6 +25,7 @@ from gateway.config.schema import (
     env_name,
     field_at,
     is_list,
+    is_table,
     sections,
     toml_name,
 )
@@ -246,6 +247,8 @@ def _typed(text: str, field: FieldInfo) -> object:
     """The value that a variable's text stands for. Raises ValueError."""
     if is_list(field):
         return _list(text)
+    if is_table(field):
+        return _table_of(text)
     kind = field.annotation
     if kind is bool:
         if text.strip().lower() not in _BOOLEANS:
@@ -268,6 +271,13 @@ def _list(text: str) -> list[object]:
     except ValueError:
         raise ValueError('must be a JSON list such as ["a", "b"], or a, b') from None
     return list(value)
+
+
+def _table_of(text: str) -> dict[str, object]:
+    try:
+        return dict(json.loads(text).items())
+    except (ValueError, AttributeError):
+        raise ValueError('must be a JSON object such as {"name": "value"}') from None
 
 
 def from_flags(flags: Mapping[str, object]) -> Source:

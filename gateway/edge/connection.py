@@ -57,6 +57,7 @@ class Connection(asyncio.Protocol):
         "_ws",
         "deliver",
         "encoding",
+        "headers",
         "native_ping",
         "opened_at",
         "peer",
@@ -81,7 +82,7 @@ class Connection(asyncio.Protocol):
         self._unread = 0  # Pings in a row that were late.
         self.slot = -1
         self.encoding: Encoding = upgrade.encoding
-        self.native_ping = upgrade.native_ping
+        self.native_ping, self.headers = upgrade.native_ping, upgrade.headers
         self.peer = peer
         self.opened_at = 0.0
 

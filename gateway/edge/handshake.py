@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import http
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +21,7 @@ from websockets.exceptions import InvalidHeader
 from websockets.headers import parse_subprotocol
 from websockets.http11 import Request
 
+from gateway.edge.headers import NONE
 from protocol import WEBSOCKET_PATH
 from protocol.encodings import BY_SUBPROTOCOL, ENCODINGS, Encoding
 
@@ -35,6 +36,8 @@ class Upgrade(NamedTuple):
 
     encoding: Encoding
     native_ping: bool
+    headers: Mapping[str, str] = NONE
+    """Those that are kept."""
 
 
 class Answer(NamedTuple):

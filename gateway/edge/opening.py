@@ -14,6 +14,7 @@ from websockets.server import ServerProtocol
 
 from gateway.edge.connection import Connection
 from gateway.edge.handshake import Answer, Upgrade, choose_encoding, decide, not_a_request, origin_allowed
+from gateway.edge.headers import fields_of, keep
 from gateway.edge.shared import Shared
 from gateway.edge.upgrade import accepting_response, read_ordinary
 from gateway.edge.wire import make_protocol, take_apart, write_pending
@@ -83,6 +84,8 @@ class Opening(asyncio.Protocol):
         decision = choose_encoding(request.offered, request.query)
         if isinstance(decision, Answer):
             return False
+        if names_kept := settings.backend.headers:
+            decision = decision._replace(headers=keep(fields_of(request.block), names_kept))
         subprotocol = decision.encoding.subprotocol if request.offered else None
         self._transport.write(accepting_response(request.key, subprotocol))
         self._hand_over(make_protocol(OPEN, settings.limits.message_bytes), decision)
@@ -103,6 +106,8 @@ class Opening(asyncio.Protocol):
         if websocket.state is not OPEN:
             self._refused(names.REFUSED_REQUEST, str(websocket.handshake_exc))
             return None
+        if names_kept := shared.config.backend.headers:
+            decision = decision._replace(headers=keep(request.headers.raw_items(), names_kept))
         # The library's parser keeps the request for the life of the connection: 2 KiB of headers that nobody needs.
         request.headers.clear()
         write_pending(self._transport, websocket)

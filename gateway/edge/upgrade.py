@@ -41,6 +41,8 @@ class Ordinary(NamedTuple):
     offered: tuple[str, ...]
     """Subprotocols."""
     key: str
+    block: str
+    """All header lines."""
 
 
 def read_ordinary(data: bytes) -> Ordinary | None:
@@ -78,6 +80,7 @@ def read_ordinary(data: bytes) -> Ordinary | None:
         origins=(fields["origin"],) if "origin" in fields else (),
         offered=tuple(part.strip() for part in subprotocols.split(",")) if subprotocols else (),
         key=key,
+        block=block,
     )
 
 

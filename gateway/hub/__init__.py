@@ -12,6 +12,7 @@ from gateway.hub.channel import Channel, Receiver
 from gateway.hub.fanout import Fanout
 from gateway.hub.hub import Hub
 from gateway.hub.interest import Interest
+from gateway.hub.lifecycle import Lifecycle, Member
 from gateway.hub.presence import Presence, is_unobserved
 from gateway.hub.roll import Observed
 from gateway.hub.users import UserIndex
@@ -23,6 +24,8 @@ __all__ = [
     "Fanout",
     "Hub",
     "Interest",
+    "Lifecycle",
+    "Member",
     "Observed",
     "Presence",
     "Receiver",

@@ -113,6 +113,18 @@ MEMORY_PAUSE_US: Final = _metric(
     "memory_pause_microseconds", "counter", "Time that the loop stood still for collecting, freezing, trimming the heap"
 )
 MEMORY_DRAINED_MS: Final = _metric("memory_drained_milliseconds", "counter", "Monotonic time of the last such drain")
+_CALLS = "Calls to hooks into the backend"
+BACKEND_ANSWERED: Final = _metric("backend_calls", "counter", _CALLS, "result", "answered")
+BACKEND_REFUSED: Final = _metric("backend_calls", "counter", _CALLS, "result", "refused")
+BACKEND_FAILED: Final = _metric("backend_calls", "counter", _CALLS, "result", "failed")
+BACKEND_LATE: Final = _metric("backend_calls", "counter", _CALLS, "result", "late")
+BACKEND_BUSY: Final = _metric("backend_calls", "counter", _CALLS, "result", "too_many")
+BACKEND_OPEN: Final = _metric("backend_calls", "counter", _CALLS, "result", "circuit_open")
+BACKEND_RETRIES: Final = _metric("backend_retries", "counter", "Calls to the backend that were sent a second time")
+BACKEND_CIRCUITS: Final = _metric("backend_circuits_opened", "counter", "Times calls of one kind were suspended")
+EVENTS: Final = _metric("lifecycle_events", "counter", "Events of clients written to the stream")
+EVENTS_DROPPED: Final = _metric("lifecycle_events_dropped", "counter", "Those dropped: too many waited for Redis")
+EVENTS_REAPED: Final = _metric("lifecycle_events_reaped", "counter", "Those told for clients of a worker that died")
 ERRORS: Final = _metric("internal_errors", "counter", "Unexpected exceptions, each logged")
 
 METRICS: Final[tuple[Metric, ...]] = tuple(_metric.declared)

@@ -17,6 +17,7 @@ from msgspec.structs import astuple
 from gateway.metrics import names
 from gateway.session.connecting import connect, refresh
 from gateway.session.history import history
+from gateway.session.hooks import rpc
 from gateway.session.outcomes import Disconnect, Refusal
 from gateway.session.presence import presence, presence_stats
 from gateway.session.publishing import publish
@@ -27,7 +28,6 @@ from protocol.codes import (
     BAD_COMMAND,
     BAD_REQUEST,
     METHOD_NOT_FOUND,
-    NOT_AVAILABLE,
     SERVER_ERROR,
     TOO_MANY_COMMANDS,
     TOO_MANY_REQUESTS,
@@ -174,7 +174,7 @@ async def _execute(session: Session, command: Command) -> None:
     if command.connect is not None:
         await connect(session, command.id, command.connect)
     elif command.publish is not None:
-        publish(session, command.id, command.publish)
+        await publish(session, command.id, command.publish)
     elif command.unsubscribe is not None:
         unsubscribe(session, command.id, command.unsubscribe)
     elif command.refresh is not None:
@@ -190,5 +190,5 @@ async def _execute(session: Session, command: Command) -> None:
     elif command.presence_stats is not None:
         await presence_stats(session, command.id, command.presence_stats)
     elif command.rpc is not None:
-        raise Refusal(NOT_AVAILABLE)
+        await rpc(session, command.id, command.rpc)
     # `send` has no reply, and nobody to hand it to in this version: it ends here.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET, Raw
@@ -10,7 +9,9 @@ from msgspec import UNSET, Raw
 from gateway import __version__
 from gateway.auth import ConnectionClaims
 from gateway.metrics import names
+from gateway.session import events
 from gateway.session.authenticate import authenticate
+from gateway.session.hooks import client_id, identify, remember, told_time_left, welcome_data
 from gateway.session.outcomes import Disconnect, Refusal
 from gateway.session.recovery import Beginning
 from gateway.session.subscribing import begin_all, open_channels
@@ -29,7 +30,7 @@ VERSION: Final = f"nexus-gateway {__version__}"
 async def connect(session: Session, command_id: int, request: ConnectRequest) -> None:
     """Authenticate, subscribe to the server-side channels, answer. Raises Refusal and Disconnect."""
     context = session.context
-    claims = authenticate(context, request.token)
+    claims = await identify(session, request)
     granted = _server_side(session, claims)
     channels = await open_channels(session, [wanted.key for wanted in granted])
     beginnings = await begin_all(session, channels, granted, request.subs)
@@ -37,10 +38,11 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
         for channel in channels:
             context.hub.cancel(channel)
         raise Refusal(INTERNAL)
-    session.client = os.urandom(16).hex()
+    session.client = client_id(session)
     session.accept(claims)
     context.users.add(session.user, session)
     context.clients[session.client] = session
+    events.connected(session)
     context.counters[names.CLIENTS] += 1
     context.counters[names.USERS] = len(context.users)
     subs: dict[str, SubscribeResult] = {}
@@ -49,12 +51,13 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
             subs[channel.name] = beginning.join(session, channel, wanted, server_side=True)
             subs[channel.name].data = wanted.data or UNSET
     native = session.outlet.native_ping
-    expires, ttl = session.time_left(claims.expires_at)
+    expires, ttl = told_time_left(session, claims.expires_at)
     result = ConnectResult(
         client=session.client,
         version=VERSION,
         expires=expires,
         ttl=ttl,
+        data=welcome_data(session),
         subs=subs,
         ping=0 if native else max(1, round(context.config.keepalive.ping_interval_s)),
         pong=not native,
@@ -78,7 +81,7 @@ def refresh(session: Session, command_id: int, request: RefreshRequest) -> None:
     claims = authenticate(session.context, request.token)
     if claims.user != session.user:
         raise Disconnect(INVALID_TOKEN, "refresh token of another user")
-    session.accept(claims)
+    session.accept(remember(session, claims))
     session.described_anew(*session.subscriptions.values())
     expires, ttl = session.time_left(claims.expires_at)
     result = RefreshResult(client=session.client, version=VERSION, expires=expires, ttl=ttl)

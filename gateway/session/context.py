@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.auth import Revocations, TokenVerifier
+from gateway.backend import NOBODY, Backend
 from gateway.broker import ChannelLog
 from gateway.clock import Clock
 from gateway.config import Config, Namespace
-from gateway.hub import Hub, Presence, Receiver, UserIndex
+from gateway.hub import Hub, Lifecycle, Presence, Receiver, UserIndex
 from gateway.session.rate import RateLimit
 from protocol.channel import EVERYONE, ChannelName, parse_channel
 from protocol.codes import DisconnectCode
@@ -34,6 +35,11 @@ class Outlet(Receiver, Protocol):
     @property
     def peer(self) -> str:
         """Address of the client, for the log."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of the handshake that the backend wants to see."""
         ...
 
     def send(self, message: bytes) -> None:
@@ -88,6 +94,10 @@ class SessionContext:
     """Channels that every client is subscribed to."""
     latency: LatencyRecorder | None = None
     """Gets the time that commands take; None = nobody wants to know."""
+    backend: Backend = NOBODY
+    """Whom sessions ask."""
+    lifecycle: Lifecycle | None = None
+    """Events of clients, for backends; None = nobody wants them."""
 
     @property
     def namespaces(self) -> Mapping[str, Namespace]:

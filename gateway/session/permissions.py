@@ -1,7 +1,8 @@
 """Who may do what on which channel. Pure functions over a channel name and the rules of its namespace.
 
 Every gate of a channel applies: its namespace's rule, its user list (`#`), its mark of privacy (`$`). A subscription
-token opens `$` and `subscribe_by = "token"`, never a user list and never `subscribe_by = "nobody"`.
+token opens `$` and `subscribe_by = "token"`, never a user list and never `subscribe_by = "nobody"`. `backend` passes
+here: the backend is asked when every other gate is open.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def check_presence(name: ChannelName, rules: Namespace, user: str, *, subscribed
 def _check(name: ChannelName, by: str, user: str, *, subscribed: bool) -> None:
     if name.reserved or not _listed(name, user) or (name.private and not subscribed):
         raise Refusal(PERMISSION_DENIED)
-    if not (by == "anyone" or (by == "authenticated" and user != "") or (by == "subscriber" and subscribed)):
+    open_to_all = by in ("anyone", "backend")
+    if not (open_to_all or (by == "authenticated" and user != "") or (by == "subscriber" and subscribed)):
         raise Refusal(PERMISSION_DENIED)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET
 
+from gateway import backend
 from gateway.errors import BrokerBusy, BrokerError
 from gateway.metrics import names
+from gateway.session.hooks import ask_to_publish
 from gateway.session.outcomes import Refusal
 from gateway.session.permissions import check_publish
-from protocol.codes import BAD_REQUEST, INTERNAL, PERMISSION_DENIED
+from protocol.codes import BAD_REQUEST, INTERNAL, NOT_AVAILABLE, PERMISSION_DENIED
 from protocol.commands import PublishRequest
 from protocol.encodings.json import json_line
 from protocol.errors import DecodeError
@@ -23,8 +25,10 @@ from protocol.replies import ClientInfo, PublishResult, Reply
 if TYPE_CHECKING:
     from gateway.session.session import Session
 
+_AS_IT_IS: Final = backend.PublishResult()
 
-def publish(session: Session, command_id: int, request: PublishRequest) -> None:
+
+async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     """Queue a publication; the reply comes when Redis has it. Publications of one client keep their order.
 
     Raises Refusal: 103, 107 without valid data, 100 (temporary) when Redis is away or overloaded.
@@ -42,18 +46,35 @@ def publish(session: Session, command_id: int, request: PublishRequest) -> None:
         data = json_line(bytes(request.data))
     except DecodeError as error:
         raise Refusal(BAD_REQUEST, f"data is {error}") from error
+    options = _AS_IT_IS
+    if rules.publish_by == "backend" and not context.config.auth.insecure:
+        options = await ask_to_publish(session, name.full, data)
+        data = data if options.data is None else bytes(options.data)
+    kept = rules.has_history and not options.skip_history
+    if not kept and (options.idempotency_key or options.version):
+        # Better refused than ignored: the backend relies on it.
+        raise Refusal(NOT_AVAILABLE, "idempotency_key and version need a channel with history")
+    subscription = session.subscriptions.get(name.full)
     chan_info = subscription.info if subscription is not None else None
     info = ClientInfo(
         user=session.user, client=session.client, conn_info=session.info or UNSET, chan_info=chan_info or UNSET
     )
+    metadata = Metadata(info=info, tags=dict(options.tags))
     done: asyncio.Future[Any]
     try:
-        if rules.has_history:
+        if kept:
             done = context.channel_log.append(
-                name.full, data, Metadata(info=info), size=rules.history_size, ttl_s=rules.history_ttl_s
+                name.full,
+                data,
+                metadata,
+                size=rules.history_size,
+                ttl_s=rules.history_ttl_s,
+                key=options.idempotency_key,
+                version=options.version,
+                version_epoch=options.version_epoch,
             )
         else:
-            payload = encode_envelope(data, Metadata(info=info))
+            payload = encode_envelope(data, metadata)
             done = context.broker.publish(publish_channel(context.config.redis.prefix, name.full), payload)
     except BrokerBusy as error:
         raise Refusal(INTERNAL) from error

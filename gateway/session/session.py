@@ -13,10 +13,13 @@ from gateway.auth import ConnectionClaims
 from gateway.config import Namespace
 from gateway.hub import Channel
 from gateway.metrics import names
+from gateway.session import events
+from gateway.session.asking import Hooked
 from gateway.session.commands import CommandQueue
 from gateway.session.context import Outlet, SessionContext
 from gateway.session.outcomes import Refusal
 from gateway.session.permissions import find_channel
+from gateway.session.refreshing import refresh_due, said_goodbye
 from gateway.session.subscription import Subscription, Wanted
 from protocol.channel import ChannelName
 from protocol.codes import (
@@ -40,6 +43,7 @@ class Session:
         "closed_with",
         "context",
         "expires_at",
+        "hooked",
         "info",
         "issued_at",
         "outlet",
@@ -64,6 +68,8 @@ class Session:
         """`jti` of its connection token."""
         self.issued_at: float | None = None
         """`iat` of its connection token: seconds since 1970 UTC."""
+        self.hooked: Hooked | None = None
+        """What is remembered for the backend; None = nothing."""
         self.subscriptions: dict[str, Subscription] = {}
         self.closed_with: DisconnectCode | str | None = None
         """Why it ended; None while it lives."""
@@ -94,12 +100,14 @@ class Session:
         subscription = Subscription(channel, wanted, server_side=server_side)
         self.subscriptions[channel.name] = subscription
         self.context.hub.join(channel, self.outlet, after)
+        events.subscribed(self, channel.name)
         self.context.presence.entered(channel, self.client, self.describe(subscription), subscription.observed)
 
     def leave(self, subscription: Subscription) -> None:
         """Receive nothing more from a channel."""
         del self.subscriptions[subscription.channel.name]
         self.context.hub.leave(subscription.channel, self.outlet)
+        events.unsubscribed(self, subscription.channel.name)
         self._left(subscription)
 
     def _left(self, subscription: Subscription) -> None:
@@ -158,6 +166,8 @@ class Session:
 
     def check_expiry(self) -> None:
         """Called with each ping: end what has expired and was not refreshed in time (3005, 2501)."""
+        if self.hooked is not None:
+            refresh_due(self, self.hooked)
         deadline = self.context.clock.time() - self.context.config.auth.expired_close_delay_s
         if self.expires_at is not None and self.expires_at < deadline:
             self.disconnect(CONNECTION_EXPIRED, "token expired and was not refreshed")
@@ -183,6 +193,8 @@ class Session:
             return
         self.closed_with = why
         self._commands.close()
+        said_goodbye(self, why)
+        events.disconnected(self, why)
         context = self.context
         for subscription in self.subscriptions.values():
             context.hub.leave(subscription.channel, self.outlet)

@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw
 
 from gateway.hub import Channel
 from gateway.session.authenticate import authorize
+from gateway.session.hooks import ask_to_subscribe, told_time_left
 from gateway.session.outcomes import Refusal
 from gateway.session.permissions import check_subscribe
 from gateway.session.recovery import Beginning, begin
@@ -35,6 +36,7 @@ async def subscribe(session: Session, commands: list[Command]) -> None:
         else:
             accepted[wanted.name.full] = wanted
             requests[wanted.name.full] = command.subscribe
+    await ask_to_subscribe(session, accepted, requests)
     channels = await open_channels(session, [each.key for each in accepted.values()])
     beginnings = await begin_all(session, channels, accepted.values(), requests)
     for channel, beginning in zip(channels, beginnings, strict=True):
@@ -44,7 +46,7 @@ async def subscribe(session: Session, commands: list[Command]) -> None:
             session.fail(wanted.id, beginning if isinstance(beginning, Refusal) else Refusal(INTERNAL))
             continue
         result = beginning.join(session, channel, wanted, server_side=False)
-        result.expires, result.ttl = session.time_left(wanted.expires_at)
+        result.expires, result.ttl = told_time_left(session, wanted.expires_at, channel.name)
         result.data = wanted.data or UNSET
         session.reply(Reply(id=wanted.id, subscribe=result))
 
@@ -95,14 +97,15 @@ def _admit(session: Session, command_id: int, request: SubscribeRequest, accepte
     wanted = Wanted(name, command_id)
     if settings.auth.insecure:
         return wanted
-    if request.token:
+    wanted.asks_backend = rules.subscribe_by == "backend"
+    if request.token and not wanted.asks_backend:
         claims = authorize(session.context, request.token, channel=name.full, user=session.user, client=session.client)
         wanted.expires_at = claims.expires_at
         wanted.info = Raw(claims.info) if claims.info else None
         wanted.data = Raw(claims.data) if claims.data else None
         wanted.token = TokenMark(claims.token_id, claims.issued_at)
         wanted.override = claims.override
-    check_subscribe(name, rules, session.user, with_token=bool(request.token))
+    check_subscribe(name, rules, session.user, with_token=bool(request.token) or wanted.asks_backend)
     return wanted
 
 

@@ -52,7 +52,7 @@ class Subscription:
 class Wanted:
     """A subscription that has passed its checks and waits for Redis."""
 
-    __slots__ = ("data", "expires_at", "id", "info", "name", "override", "token")
+    __slots__ = ("asks_backend", "data", "expires_at", "id", "info", "name", "override", "token")
 
     def __init__(self, name: ChannelName, command_id: int = 0) -> None:
         self.name = name
@@ -62,6 +62,7 @@ class Wanted:
         self.data: Raw | None = None
         self.token: TokenMark | None = None
         self.override = _AS_THE_NAMESPACE_SAYS
+        self.asks_backend = False
 
     def observed(self, rules: Namespace) -> Observed:
         """What is kept and told of it in a channel with these rules."""

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Final
 
 from gateway.auth import KeySet, Revocations, TokenVerifier
-from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, Subscriber
-from gateway.clock import SystemClock
+from gateway.backend import Hooks
+from gateway.broker import ChannelLog, CommandQueue, LifecycleStore, PresenceStore, RevocationStore, Subscriber
+from gateway.clock import Clock, SystemClock
 from gateway.config import Config
 from gateway.edge import Canary, Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Relief, Shared, drain, tend
-from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Presence, UserIndex
+from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Lifecycle, Presence, UserIndex
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.overload import Governor, Heap, MemoryProbe, Peers, find_malloc_trim, own_memory
 from gateway.processes import WorkerEnd
-from gateway.session import Control, RateLimit, Session, SessionContext, channels_of_everyone
+from gateway.session import Control, RateLimit, Session, SessionContext, channels_of_everyone, members
 from gateway.storage.redis import connect, endpoint
 from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
@@ -107,6 +108,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
         redis_state_changed=canary.redis_changed,
     )
     hub.handle(canary.channel, canary.heard)
+    hooks = Hooks(config.backend, counters, log, clock)
+    lifecycle = make_lifecycle(config, publishing, counters, clock, node=spec.node)
     users: UserIndex[Session] = UserIndex()
     sessions = SessionContext(
         config=config,
@@ -132,6 +135,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
         rate=RateLimit(config.limits.commands_per_s, config.limits.commands_burst),
         everyone=channels_of_everyone(config.namespaces),
         latency=latency,
+        backend=hooks.backend,
+        lifecycle=lifecycle,
     )
     control = Control(
         sessions,
@@ -191,14 +196,18 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 presence.run(),
                 hub.run(),
                 control.run(),
+                hooks.run(),
                 shared.wheel.run(),
                 canary.run(),
                 tend(shared, clock, counters, heap, redis_channels=lambda: subscriber.wanted, latency=latency),
                 governor.run(),
             )
         ]
+        if lifecycle is not None:
+            background.append(group.create_task(lifecycle.run(lambda: members(sessions))))
         await readiness.wait_for_redis(config.redis.connect_timeout_s)
         await control.read_revocations()
+        await hooks.start()
         await listener.open()
         readiness.started()
         link.ready()
@@ -208,11 +217,33 @@ async def main(link: WorkerEnd, config: Config) -> None:
         closed = await drain(shared.connections, SHUTDOWN, link.stop_window_s, random.random)
         await shared.all_closed(config.limits.close_timeout_s)
         await presence.flushed()
+        await hooks.flushed()
+        if lifecycle is not None:
+            await lifecycle.finish()
         log.info("drained", clients=closed)
         for task in background:
             task.cancel()
+    await hooks.aclose()
     await client.aclose()
     counters[names.PID] = 0
+
+
+def make_lifecycle(
+    config: Config, commands: CommandQueue, counters: memoryview[int], clock: Clock, *, node: str
+) -> Lifecycle | None:
+    """Events of clients for backends; None = nobody wants them."""
+    settings = config.backend
+    if not settings.events_stream:
+        return None
+    store = LifecycleStore(
+        commands,
+        prefix=config.redis.prefix,
+        stream=settings.events_stream,
+        kept=settings.events_kept,
+        lease_s=settings.events_lease_s,
+        node=node,
+    )
+    return Lifecycle(store, counters, clock, lease_s=settings.events_lease_s)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ message_bytes = 2048
             "gateway.toml:15: [keepalive] pong_timeout_s: pong_timeout_s must be shorter than ping_interval_s",
             'gateway.toml:17: [namespaces.a b]: the name of a namespace is 1 to 64 letters, digits, "_", "." or "-"',
             "gateway.toml:19: [namespaces.chat] publish_by: "
-            "must be 'nobody', 'subscriber', 'authenticated' or 'anyone', is \"anybody\"",
+            "must be 'nobody', 'subscriber', 'authenticated', 'anyone' or 'backend', is \"anybody\"",
             'gateway.toml:20: [lmits]: there is no such section; did you mean "limits"?',
             'GATEWAY_SERVER__PROT: there is no such setting; did you mean "GATEWAY_SERVER__PORT"?',
             "GATEWAY_SERVER__WORKERS: must be a whole number",

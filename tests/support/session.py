@@ -9,6 +9,7 @@ from typing import Any
 import jwt
 
 from gateway.auth import KeySet, Revocations, TokenVerifier
+from gateway.backend import NOBODY, Backend
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.errors import BrokerError, BrokerRefused
@@ -33,6 +34,7 @@ class FakeOutlet(FakeReceiver):
         super().__init__()
         self.native_ping = False
         self.peer = "192.0.2.1:1234"
+        self.headers: dict[str, str] = {}
         self.queued: list[bytes] = []
         self.writes: list[list[bytes]] = []
         self.closed: DisconnectCode | None = None
@@ -133,7 +135,7 @@ class Client:
 class SessionWorld:
     """What all sessions share. `confirms` = Redis answers each SUBSCRIBE at once."""
 
-    def __init__(self, **sections: Any) -> None:
+    def __init__(self, *, backend: Backend = NOBODY, **sections: Any) -> None:
         auth = {"hmac_secret": SECRET} | sections.pop("auth", {})
         self.config = Config.model_validate({"auth": auth, **sections})
         self.hub = HubWorld(namespaces=self.config.namespaces)
@@ -170,6 +172,7 @@ class SessionWorld:
             rate=RateLimit(limits.commands_per_s, limits.commands_burst),
             everyone=channels_of_everyone(self.config.namespaces),
             latency=self.hub.latency,
+            backend=backend,
         )
 
     def client(self) -> Client:

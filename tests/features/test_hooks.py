@@ -296,3 +296,15 @@ async def test_clients_that_go_take_their_calls_along(
     results["rpc"] = {"result": {}}
     client = await open_client("ada")
     await works(client)  # late answers may have opened the circuit for a moment
+
+
+async def test_listed_headers_are_kept_however_the_request_was_read(
+    gateway: Gateway, open_client: OpenClient, server: BackendServer, results: dict[str, Any]
+) -> None:
+    results["connect"] = {"result": {"user": "ada"}}
+    # A request of more than 8 KiB is read by the library instead of our own reader.
+    for padding in ("", "x" * 5000):
+        more = {f"X-Padding-{n}": padding for n in range(2)}
+        client = await open_client(None, additional_headers={"COOKIE": "a=1"} | more)
+        await client.connect()
+    assert [asked.headers["cookie"] for asked in server.asked] == ["a=1", "a=1"]

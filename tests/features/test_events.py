@@ -120,3 +120,21 @@ async def test_a_gateway_that_stops_tells_everybodys_end(gateway: Gateway, open_
     await wait_until(lambda: len(events(gateway, event="disconnected")) == 10, "all ends are told")
     assert {each["reason"] for each in events(gateway, event="disconnected")} == {"shutdown"}
     await wait_until(lambda: gateway.metric("gateway_workers", state="ready") == 2, "the workers are back")
+
+
+async def test_when_the_only_worker_dies_its_successor_tells() -> None:
+    config = {"backend": {"events_stream": "gw:events", "events_lease_s": LEASE_S}}
+    with serving(config) as gateway:
+        gateway.allowed_errors = {"worker ended"}
+        clients = [await Client.open(gateway.url) for _ in range(5)]
+        for client in clients:
+            await client.connect(gateway.token("ada"))
+        await wait_until(lambda: len(events(gateway, event="connected")) == 5, "all are told")
+        os.kill(gateway.pid("edge-1"), signal.SIGKILL)
+        await wait_until(lambda: len(events(gateway, event="disconnected")) == 5, "their ends are told")
+        assert Counter(each["client"] for each in events(gateway, event="disconnected")) == Counter(
+            client.id for client in clients
+        )
+        for client in clients:
+            await client.aclose()
+        await wait_until(lambda: gateway.metric("gateway_workers", state="ready") == 1, "the worker is back")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ssl
 from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlsplit
 
 from gateway.backend.calls import CallFailed
 from gateway.backend.hooks import (
@@ -40,7 +41,7 @@ ASKS_ONLY: Final = (ConnectResult, RefreshResult, SubscribeResult, SubRefreshRes
 """Results of events that change nothing at the backend."""
 PASSING: Final = frozenset({502, 503, 504})
 IDLE: Final = 64
-"""Unused connections that are kept for each URL."""
+"""Unused connections to one host that are kept."""
 IDLE_S: Final = 30.0
 """Time after which an unused connection is not used again."""
 
@@ -52,7 +53,8 @@ class Proxy:
         self._settings = settings
         self._counters = counters
         self._trusted: ssl.SSLContext | None = None
-        self._free: dict[str, list[httpx.AsyncHTTPTransport]] = {url: [] for url in settings.urls.values()}
+        by_host: dict[str, list[httpx.AsyncHTTPTransport]] = {}
+        self._free = {url: by_host.setdefault(_origin(url), []) for url in settings.urls.values()}
         self._static = {name.lower(): value for name, value in settings.static_headers.items()}
 
     def start(self) -> None:
@@ -138,6 +140,11 @@ class Proxy:
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_S)
         # trust_env off: neither a proxy server nor a .netrc of the machine may come between.
         return httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False, limits=limits)
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _read(kind: type[R], payload: bytes, context: Context) -> R:

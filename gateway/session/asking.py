@@ -8,7 +8,7 @@ break: whatever was looked up before a call may be different after it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from msgspec import UNSET, Raw
@@ -66,7 +66,7 @@ def who(session: Session) -> Who:
     }
 
 
-async def ask(call: Awaitable[R]) -> R:
+async def ask(call: Callable[[], Awaitable[R]]) -> R:
     """The answer, waited for where there is no task. Raises Refusal and Disconnect."""
     task = asyncio.get_running_loop().create_task(translated(call))
     try:
@@ -79,10 +79,10 @@ async def ask(call: Awaitable[R]) -> R:
             task.exception()  # The client is gone: nobody else will look at it.
 
 
-async def translated(call: Awaitable[R]) -> R:
+async def translated(call: Callable[[], Awaitable[R]]) -> R:
     """The answer, or what the protocol makes of an answer that is none."""
     try:
-        return await call
+        return await call()
     except BackendUnavailable as error:
         raise Refusal(INTERNAL) from error
     except backend.Refused as refused:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET, Raw
@@ -55,7 +56,7 @@ async def identify(session: Session, request: ConnectRequest) -> ConnectionClaim
         version=request.version,
         channels=tuple(request.subs),
     )
-    result = await ask(hook(asked))
+    result = await ask(partial(hook, asked))
     return _let_in(session, session.hooked, result)
 
 
@@ -132,7 +133,7 @@ async def ask_to_subscribe(
     hooked = session.hooked = session.hooked or Hooked()
     hooked.channels &= session.subscriptions.keys()
     asked = [name for name, wanted in accepted.items() if wanted.asks_backend]
-    answers = await ask(_ask_all(session, asked, requests))
+    answers = await ask(partial(_ask_all, session, asked, requests))
     for name, answer in zip(asked, answers, strict=True):
         wanted = accepted[name]
         outcome = Refusal(ALREADY_SUBSCRIBED) if name in session.subscriptions else answer
@@ -163,7 +164,7 @@ async def _ask_all(
             data = document(request.data)
             asked = SubscribeContext(**who(session), channel=channel, token=request.token, data=data)
             async with free:
-                return await translated(hook(asked))
+                return await translated(partial(hook, asked))
         except (Refusal, Disconnect) as outcome:
             return outcome
 
@@ -175,7 +176,7 @@ async def ask_to_publish(session: Session, channel: str, data: bytes) -> Publish
     hook = session.context.backend.on_publish
     if hook is None:
         raise Refusal(NOT_AVAILABLE)
-    result: PublishResult = await ask(hook(PublishContext(**who(session), channel=channel, data=Raw(data))))
+    result: PublishResult = await ask(partial(hook, PublishContext(**who(session), channel=channel, data=Raw(data))))
     return result
 
 
@@ -185,7 +186,7 @@ async def rpc(session: Session, command_id: int, request: RpcRequest) -> None:
     if hook is None:
         raise Refusal(NOT_AVAILABLE)
     asked = RpcContext(**who(session), method=request.method, data=document(request.data))
-    result = await ask(hook(asked))
+    result = await ask(partial(hook, asked))
     session.reply(Reply(id=command_id, rpc=RpcResult(data=result.data if result.data is not None else UNSET)))
 
 

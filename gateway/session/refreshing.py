@@ -8,6 +8,7 @@ nothing; the next ping asks again, until `auth.expired_close_delay_s` after the 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.backend import DisconnectContext, RefreshContext, SubRefreshContext, SubRefreshResult
@@ -63,7 +64,7 @@ async def _refresh(session: Session, hooked: Hooked, horizon: float) -> None:
     try:
         ask_connection = context.backend.on_refresh
         if ask_connection is not None and hooked.lets_in and _due(session.expires_at, horizon):
-            result = await translated(ask_connection(RefreshContext(**who(session))))
+            result = await translated(partial(ask_connection, RefreshContext(**who(session))))
             if result.expired:
                 raise Disconnect(CONNECTION_EXPIRED, "the backend said so")
             session.expires_at = result.expire_at
@@ -75,7 +76,7 @@ async def _refresh(session: Session, hooked: Hooked, horizon: float) -> None:
         if ask_subscription is not None:
             for subscription in _due_subscriptions(session, hooked, horizon):
                 asked = SubRefreshContext(**who(session), channel=subscription.channel.name)
-                _sub_refreshed(session, subscription, await translated(ask_subscription(asked)))
+                _sub_refreshed(session, subscription, await translated(partial(ask_subscription, asked)))
     except Disconnect as outcome:
         session.disconnect(outcome.disconnect, outcome.why)
     except Refusal as outcome:

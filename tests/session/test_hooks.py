@@ -302,6 +302,17 @@ async def test_a_client_that_goes_takes_its_call_along() -> None:
     assert client.news() == []
 
 
+async def test_a_call_that_has_not_begun_when_the_client_goes_is_never_made() -> None:
+    scripted = Scripted(rpc=RpcResult())
+    client = await make(scripted, namespaces={}).connected()
+    from protocol.encodings import JSON
+
+    client.session.receive(JSON.decode_commands(b'{"id":2,"rpc":{"method":"m"}}'))
+    client.session.closed("connection lost")
+    await turn(4)
+    assert scripted.asked == []
+
+
 # Refresh.
 
 

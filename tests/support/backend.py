@@ -42,7 +42,7 @@ class BackendServer:
         self.connections = 0
         self.port = 0
         self.respond: Respond = self._empty
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     def url(self, path: str) -> str:
@@ -59,8 +59,9 @@ class BackendServer:
     async def aclose(self) -> None:
         assert self._server is not None
         self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
+        for task in list(self._serving):
+            task.cancel()
+        await asyncio.gather(*self._serving)
         await self._server.wait_closed()
 
     async def _empty(self, _asked: Asked) -> Any:
@@ -68,7 +69,9 @@ class BackendServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -78,11 +81,11 @@ class BackendServer:
                 self.asked.append(asked)
                 writer.write(_encoded(await self.respond(asked)))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, HangUp):
-            pass
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError, HangUp):
+            pass  # the client is gone, or the test is over
         finally:
-            self._writers.discard(writer)
-            writer.close()
+            self._serving.discard(task)
+            writer.transport.abort()
 
 
 def _encoded(given: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 
 from gateway.auth.issue import sign_token
@@ -42,13 +43,14 @@ async def main(link: WorkerEnd, config: Config) -> None:
     app = build_app(
         ControlParts(
             config=config,
-            table=CounterTable(link.spec.counters_fd, link.spec.counters_rows),
+            table=CounterTable(link.spec.counters_fd, link.spec.counters_rows, link.spec.generations),
             clock=clock,
             publish=publish,
             sign=sign if config.auth.hmac_secret else None,
         )
     )
-    server = ControlServer(app, open_listeners(config.control.host, config.control.port), link.ready)
+    listening = [socket.socket(fileno=fd) for fd in link.spec.listening]
+    server = ControlServer(app, listening or open_listeners(config.control.host, config.control.port), link.ready)
     get_logger().info("control listening", host=config.control.host, port=config.control.port)
     try:
         async with asyncio.TaskGroup() as group:

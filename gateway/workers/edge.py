@@ -25,6 +25,8 @@ from gateway.storage.redis import connect, endpoint
 from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
 
+OPENING_PATIENCE_S: Final = 5.0
+"""Time that handshakes under way get when a worker is rolled; when the gateway stops it is 1 s."""
 LARGE_ANSWERS: Final = 16
 """Commands in one round trip where each may answer with a page of a log."""
 
@@ -139,13 +141,21 @@ async def main(link: WorkerEnd, config: Config) -> None:
             )
         ]
         await readiness.wait_for_redis(config.redis.connect_timeout_s)
-        await listener.open()
+        await listener.open(spec.listening)
+        link.listening = lambda: listener.sockets
         readiness.started()
         link.ready()
         await link.stop.wait()
         readiness.draining()
-        await listener.aclose()
-        closed = await drain(shared.connections, SHUTDOWN, link.stop_window_s, random.random)
+        await listener.aclose(succeeded=link.succeeded)
+        closed = await drain(
+            shared.connections,
+            SHUTDOWN,
+            link.stop_window_s,
+            random.random,
+            handshakes=lambda: len(shared.handshakes),
+            patience_s=min(config.limits.connect_timeout_s, OPENING_PATIENCE_S if link.succeeded else 1.0),
+        )
         await shared.all_closed(config.limits.close_timeout_s)
         await presence.flushed()
         log.info("drained", clients=closed)

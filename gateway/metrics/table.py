@@ -2,8 +2,10 @@
 
 The supervisor creates it and passes its file descriptor to the processes that it starts. Exactly one worker writes a
 row; the control process reads all of them, at any moment, without asking a worker: it sees the numbers of one that is
-stuck, too. Aligned 64-bit loads and stores are not torn on the platforms we run on, so there is no lock. While workers are
-rolled, a worker and its successor run side by side: each has one of `generations` rows, and readers see their sum.
+stuck, too. Aligned 64-bit loads and stores are not torn on the platforms we run on, so there is no lock.
+
+While workers are rolled, one and its successor run side by side: each has one of `generations` rows beside each other,
+and readers see their sum.
 """
 
 from __future__ import annotations

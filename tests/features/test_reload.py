@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
-from tests.features.conftest import OpenClient
+from tests.features.conftest import OpenClient, OpenWire
 from tests.support.gateway import SECRET, Gateway, serving
 from tests.support.waiting import DEADLINE_S, wait_until
 from tests.support.wire import Wire, request
 
 WORKERS = 2
 CONNECTS = 1000
-AT_ONCE = 8
+AT_ONCE = 32
 
 
 def config(ping_interval_s: float, **server: object) -> dict[str, dict[str, object]]:
@@ -82,6 +84,23 @@ async def test_nobody_is_refused_while_a_thousand_clients_connect_and_the_worker
     assert crowd.refused == []
     assert not before & {gateway.pid(f"edge-{number}") for number in (1, 2)}
     assert len(gateway.logged("worker replaced")) == 2 * (WORKERS + 1)
+
+
+@pytest.mark.timeout(120)
+async def test_who_waits_in_the_queue_of_a_worker_that_is_replaced_gets_to_its_successor(
+    gateway: Gateway, open_wire: OpenWire
+) -> None:
+    old = gateway.pid("edge-1")
+    gateway.reload(config(20))
+    await wait_until(lambda: gateway.logged("worker started", to_replace=old), "its successor is on the way")
+    os.kill(old, signal.SIGSTOP)
+    wires = [await open_wire(upgraded=False) for _ in range(200)]
+    for wire in wires:
+        wire.send(request())
+    await wait_until(lambda: len(gateway.logged("worker ready", worker="edge-1")) == 2, "the successor serves")
+    os.kill(old, signal.SIGCONT)
+    assert {await wire.status() for wire in wires} == {(101, "")}
+    await reloads_done(gateway, 1)
 
 
 @pytest.mark.timeout(120)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.config.model import Config, is_loopback
+from gateway.config.base import is_loopback
+from gateway.config.model import Config
 from gateway.config.schema import env_name
 
 

@@ -11,7 +11,9 @@ from typing import Final, get_origin
 
 from pydantic.fields import FieldInfo
 
-from gateway.config.model import Config, Namespace, Section
+from gateway.config.base import Section
+from gateway.config.model import Config
+from gateway.config.namespace import Namespace
 
 SettingPath = tuple[str, ...]
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from pydantic.fields import FieldInfo
 
-from gateway.config.model import Namespace
+from gateway.config.namespace import Namespace
 from gateway.config.schema import (
     ENV_PREFIX,
     NAMESPACES,
@@ -139,7 +139,7 @@ class Places:
 
 _KEY: Final = r"""(?:[A-Za-z0-9_\-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _KEYS: Final = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
-_HEADER: Final = re.compile(rf"\s*\[\s*({_KEYS})\s*\]")
+_HEADER: Final = re.compile(rf"\s*\[{{1,2}}\s*({_KEYS})\s*\]")
 _ASSIGNMENT: Final = re.compile(rf"\s*({_KEYS})\s*=")
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
+from gateway.config import ApiKey
 from gateway.control import answers
 from gateway.control.answers import ApiError, RequestError
 from gateway.control.guard import HostRules, check_same_origin
@@ -27,26 +28,30 @@ BODY_RESERVE_BYTES: Final = 4096
 class KeyCheck:
     """Lets in whoever sends one of the keys."""
 
-    def __init__(self, keys: Sequence[str], *, insecure: bool, hosts: HostRules) -> None:
-        """`insecure`: without any key configured, everyone but foreign web pages may call."""
-        self._keys = tuple(key.encode() for key in keys)
+    def __init__(self, keys: Sequence[str], limited: Sequence[ApiKey], *, insecure: bool, hosts: HostRules) -> None:
+        """`limited`: keys for some things. `insecure`: without any key, everyone but foreign web pages may call."""
+        self._keys: list[tuple[bytes, ApiKey | None]] = [(key.encode(), None) for key in keys]
+        self._keys += [(key.key.encode(), key) for key in limited]
         self._insecure = insecure
         self._hosts = hosts
 
-    def __call__(self, request: Request) -> None:
-        """Raises RequestError."""
+    def __call__(self, request: Request) -> ApiKey | None:
+        """What limits the caller; None = nothing. Raises RequestError."""
         given = request.headers.get(KEY_HEADER)
         if not self._keys:
             if self._insecure:
                 check_same_origin(request, self._hosts)
-                return
+                return None
             raise _no_entry("no API key is configured, so the API refuses every call: set control.api_keys")
         if given is None:
             raise _no_entry(f"the header {KEY_HEADER} is missing")
         # Every key is compared, each in constant time: how long it takes says nothing about them.
-        matches = [hmac.compare_digest(given.encode("latin-1"), key) for key in self._keys]
-        if not any(matches):
-            raise _no_entry(f"the key in the header {KEY_HEADER} is not one of control.api_keys")
+        sent = given.encode("latin-1")
+        matches = [(hmac.compare_digest(sent, key), limits) for key, limits in self._keys]
+        found = [limits for matched, limits in matches if matched]
+        if not found:
+            raise _no_entry(f"the key in the header {KEY_HEADER} is not one of control.api_keys or control.keys")
+        return None if None in found else found[0]
 
 
 def api_router(methods: Iterable[Method[Any]], check_key: KeyCheck, *, max_payload_bytes: int) -> APIRouter:
@@ -55,7 +60,7 @@ def api_router(methods: Iterable[Method[Any]], check_key: KeyCheck, *, max_paylo
     for method in methods:
         router.add_api_route(
             f"/{method.name}",
-            _endpoint(method, check_key, max_payload_bytes + BODY_RESERVE_BYTES),
+            _endpoint(method, check_key, max_payload_bytes + BODY_RESERVE_BYTES + method.body_bytes),
             methods=["POST"],
             name=method.name,
             summary=method.summary,
@@ -77,9 +82,9 @@ def api_router(methods: Iterable[Method[Any]], check_key: KeyCheck, *, max_paylo
 def _endpoint(method: Method[Any], check_key: KeyCheck, max_bytes: int) -> Any:
     async def endpoint(request: Request) -> Response:
         try:
-            check_key(request)
+            key = check_key(request)
             body = await read_body(request, max_bytes)
-            return answers.result(await method.answer(body))
+            return answers.result(await method.answer(body, key), top_level=method.top_level)
         except RequestError as problem:
             return answers.refusal(problem)
         except ApiError as problem:

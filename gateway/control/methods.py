@@ -7,18 +7,23 @@ keys, limits, error modes and the OpenAPI description come by themselves.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from gateway.config import ApiKey
 from gateway.control.answers import ApiError
-from protocol.codes import BAD_REQUEST
+from gateway.control.fields import namespace_of
+from protocol.codes import BAD_REQUEST, PERMISSION_DENIED
 from protocol.encodings.json import json_line
 from protocol.errors import DecodeError
 
 Request = TypeVar("Request", bound=msgspec.Struct)
-Call = Callable[[Request], Awaitable[msgspec.Struct]]
+
+Chunks = AsyncIterator[bytes]
+"""A result as JSON that is made while it is sent, because it may be too large to be held."""
+Call = Callable[[Request], Awaitable[msgspec.Struct | Chunks]]
 
 _PLACE: Final = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<field>.*)`$", re.DOTALL)
 
@@ -27,20 +32,52 @@ class Method(Generic[Request]):
     """One method: `POST /api/<name>` with a JSON object."""
 
     def __init__(
-        self, name: str, summary: str, request: type[Request], result: type[msgspec.Struct], call: Call[Request]
+        self,
+        name: str,
+        summary: str,
+        request: type[Request],
+        result: type[msgspec.Struct],
+        call: Call[Request],
+        *,
+        channels: Callable[[Request], Sequence[str]] | None = None,
+        body_bytes: int = 0,
+        top_level: bool = False,
     ) -> None:
+        """`channels` that a request names; None = it concerns more than channels. `body_bytes`: what a body may have
+        beside a payload and BODY_RESERVE_BYTES. `top_level`: the answer is the result itself, without `result`."""
         self.name = name
         self.summary = summary
         self.request = request
         self.result = result
+        self.body_bytes = body_bytes
+        self.top_level = top_level
         self._call = call
+        self._channels = channels
         self._decoder = msgspec.json.Decoder(request)
 
-    async def answer(self, body: bytes) -> bytes:
-        """The result for a request, both as JSON. Raises ApiError; 107 for a body that is no such request."""
-        return msgspec.json.encode(await self._call(self._decode(body)))
+    async def answer(self, body: bytes, key: ApiKey | None) -> bytes | Chunks:
+        """The result for a request, both as JSON. `key`: what limits the caller; None = nothing.
 
-    def _decode(self, body: bytes) -> Request:
+        Raises ApiError; 107 for a body that is no such request, 103 for what the key does not allow.
+        """
+        if key is not None and key.methods and self.name not in key.methods:
+            raise ApiError(PERMISSION_DENIED, f'the key "{key.name}" is not for the method {self.name}')
+        request = self.decode(body)
+        if key is not None and key.namespaces:
+            self._check_namespaces(request, key)
+        result = await self._call(request)
+        return msgspec.json.encode(result) if isinstance(result, msgspec.Struct) else result
+
+    def _check_namespaces(self, request: Request, key: ApiKey) -> None:
+        if self._channels is None:
+            raise ApiError(PERMISSION_DENIED, f'the key "{key.name}" is limited to namespaces, {self.name} is not')
+        for channel in self._channels(request):
+            namespace = namespace_of(channel)
+            if namespace and namespace not in key.namespaces:
+                raise ApiError(PERMISSION_DENIED, f'the key "{key.name}" is not for the namespace "{namespace}"')
+
+    def decode(self, body: bytes) -> Request:
+        """The request that a body is. Raises ApiError (107)."""
         if not body:
             raise ApiError(BAD_REQUEST, "body: is empty, a JSON object is expected")
         try:
@@ -56,19 +93,21 @@ class Method(Generic[Request]):
             raise ApiError(BAD_REQUEST, "body: is nested too deeply") from error
 
     def describe(self) -> dict[str, Any]:
-        """The operation for OpenAPI: request body and answer."""
+        """The operation for OpenAPI: request body and answer. Schemas are named, see `schemas`."""
+        result = reference(self.result)
+        answer = result if self.top_level else {"type": "object", "properties": {"result": result}}
         return {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(self.request)}}},
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": reference(self.request)}},
+            },
             "responses": {
                 "200": {
                     "description": "The result, or what is wrong with the call",
                     "content": {
                         "application/json": {
                             "schema": {
-                                "oneOf": [
-                                    {"type": "object", "properties": {"result": _schema(self.result)}},
-                                    {"type": "object", "properties": {"error": ERROR_SCHEMA}},
-                                ]
+                                "oneOf": [answer, {"type": "object", "properties": {"error": ERROR_SCHEMA}}],
                             }
                         }
                     },
@@ -84,6 +123,19 @@ ERROR_SCHEMA: Final[dict[str, Any]] = {
     "properties": {"code": {"type": "integer"}, "message": {"type": "string"}},
 }
 """JSON Schema of an error."""
+_TEMPLATE: Final = "#/components/schemas/{name}"
+
+
+def reference(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """How the schema of a struct is referred to."""
+    return {"$ref": _TEMPLATE.format(name=struct.__name__)}
+
+
+def schemas(methods: Sequence[Method[Any]]) -> dict[str, Any]:
+    """JSON Schemas of all requests and results, by the names that `reference` uses."""
+    types = [each for method in methods for each in (method.request, method.result)]
+    _, components = msgspec.json.schema_components(types, ref_template=_TEMPLATE)
+    return dict(components)
 
 
 def _in_words(error: msgspec.ValidationError) -> str:
@@ -100,10 +152,3 @@ def _why_no_json(body: bytes) -> str:
     except DecodeError as error:
         return str(error)
     return ""
-
-
-def _schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """JSON Schema of a flat struct, inline."""
-    schema = msgspec.json.schema(struct)
-    found: dict[str, Any] = schema["$defs"][struct.__name__]
-    return found

@@ -1,35 +1,34 @@
-"""`publish`: one publication to everyone who is subscribed to a channel, on every node.
+"""`publish` and `broadcast`: a publication to everyone who is subscribed to a channel, on every node.
 
 `data` reaches clients byte for byte as the caller wrote it (numbers of any size, order of keys): it is cut out of the
-request, checked, and never parsed into values of ours.
+request, checked, and never parsed into values of ours. In a channel with history it is logged and gets an offset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
 
+from gateway.broker import Published
 from gateway.config import Limits, Namespace
 from gateway.control.answers import ApiError
+from gateway.control.bus import Bus, broker_errors
+from gateway.control.fields import Channels, json_field
 from gateway.control.methods import Method
-from gateway.errors import BrokerBusy, BrokerRefused, BrokerUnavailable
-from protocol.channel import parse_channel
-from protocol.codes import BAD_REQUEST, INTERNAL, NOT_AVAILABLE, TOO_MANY_REQUESTS, UNKNOWN_CHANNEL
+from protocol.codes import BAD_REQUEST, LIMIT_EXCEEDED, NOT_AVAILABLE
 from protocol.commands import Data
-from protocol.encodings.json import json_line
-from protocol.errors import ChannelError, DecodeError
 from protocol.redis_contract import Metadata, encode_envelope
 
-Publish = Callable[[str, bytes], Awaitable[int]]
-"""Sends a payload of the Redis contract to a channel; gives the number of Redis subscribers. Raises BrokerError."""
+MAX_CHANNELS: Final = 1000
+"""Channels in one broadcast."""
+MAX_KEY: Final = 512
+"""Characters in an idempotency key, and in the epoch of a version."""
 
 
-class PublishRequest(msgspec.Struct):
-    """Fields that are not named here are ignored, as a newer client library may send them."""
-
-    channel: str = ""
+class _Payload(msgspec.Struct):
     data: Data = UNSET
     b64data: str = ""
     tags: dict[str, str] = {}
@@ -40,59 +39,150 @@ class PublishRequest(msgspec.Struct):
     version_epoch: str = ""
 
 
+class PublishRequest(_Payload):
+    """Fields that are not named here are ignored, as a newer client library may send them."""
+
+    channel: str = ""
+
+
+class BroadcastRequest(_Payload):
+    """The same publication to several channels."""
+
+    channels: list[str] = []
+
+
 class PublishResult(msgspec.Struct, omit_defaults=True):
-    """Position of the publication, for channels with history."""
+    """Position of the publication, for channels with history. With an idempotency key that was used: of the first."""
 
     offset: int = 0
     epoch: str = ""
 
 
-def publish_method(publish: Publish, namespaces: Mapping[str, Namespace], limits: Limits) -> Method[PublishRequest]:
-    """The method, publishing through `publish`."""
+class CallError(msgspec.Struct):
+    code: int
+    message: str
+
+
+class Response(msgspec.Struct, omit_defaults=True):
+    """What became of the publication to one channel."""
+
+    error: CallError | None = None
+    result: PublishResult | None = None
+
+
+class BroadcastResult(msgspec.Struct):
+    """One response for each channel, in their order."""
+
+    responses: list[Response]
+
+
+class Publishing:
+    """Checks publications and hands them to Redis."""
+
+    def __init__(self, bus: Bus, channels: Channels, limits: Limits) -> None:
+        self._bus = bus
+        self._channels = channels
+        self._max_bytes = limits.publication_bytes
+
+    def data_of(self, request: _Payload) -> bytes:
+        """What is published. Raises ApiError (107)."""
+        data = json_field("data", request.data, request.b64data)
+        if data is UNSET:
+            raise ApiError(BAD_REQUEST, "data: is missing")
+        for name, text in (("idempotency_key", request.idempotency_key), ("version_epoch", request.version_epoch)):
+            if len(text) > MAX_KEY:
+                raise ApiError(BAD_REQUEST, f"{name}: has {len(text)} characters, {MAX_KEY} are allowed")
+        if not 0 <= request.version < 2**53:
+            raise ApiError(BAD_REQUEST, "version: must be from 0 to 2^53 - 1")
+        return bytes(data)
+
+    def send(self, channel: str, data: bytes, request: _Payload) -> asyncio.Future[Any]:
+        """Queue one publication; the future gives `Published` or a number. Raises ApiError, the future BrokerError."""
+        rules = self._channels.rules(channel)
+        kept = rules.has_history and not request.skip_history
+        payload = data if kept or not request.tags else encode_envelope(data, Metadata(tags=request.tags))
+        size = len(payload) + (len(msgspec.json.encode(request.tags)) if kept else 0)
+        if size > self._max_bytes:
+            raise ApiError(BAD_REQUEST, f"data: makes {size} bytes, limits.publication_bytes allows {self._max_bytes}")
+        with broker_errors():
+            if kept:
+                return self._append(channel, data, request, rules)
+            for name, given in (("idempotency_key", request.idempotency_key), ("version", request.version)):
+                if given:
+                    # Better refused than ignored: the caller relies on it.
+                    raise ApiError(NOT_AVAILABLE, f"{name}: needs a channel with history, and skip_history not set")
+            return self._bus.publish(channel, payload)
+
+    def _append(self, channel: str, data: bytes, request: _Payload, rules: Namespace) -> asyncio.Future[Published]:
+        return self._bus.log.append(
+            channel,
+            data,
+            Metadata(tags=request.tags),
+            size=rules.history_size,
+            ttl_s=rules.history_ttl_s,
+            key=request.idempotency_key,
+            version=request.version,
+            version_epoch=request.version_epoch,
+        )
+
+
+def publish_method(publishing: Publishing) -> Method[PublishRequest]:
+    """`publish`."""
 
     async def call(request: PublishRequest) -> PublishResult:
-        check_channel(request.channel, namespaces, limits.channel_length)
-        payload = _payload(request, limits.publication_bytes)
-        try:
-            await publish(request.channel, payload)
-        except BrokerUnavailable as error:
-            raise ApiError(INTERNAL, "temporary, Redis cannot be reached; the message may or may not be out") from error
-        except BrokerBusy as error:
-            raise ApiError(TOO_MANY_REQUESTS, f"temporary, {error}") from error
-        except BrokerRefused as error:
-            raise ApiError(INTERNAL, f"Redis refused: {error}") from error
+        sent = publishing.send(request.channel, publishing.data_of(request), request)
+        return await _result(sent)
+
+    return Method(
+        "publish",
+        "Publish to a channel",
+        PublishRequest,
+        PublishResult,
+        call,
+        channels=lambda request: (request.channel,),
+    )
+
+
+def broadcast_method(publishing: Publishing) -> Method[BroadcastRequest]:
+    """`broadcast`."""
+
+    async def call(request: BroadcastRequest) -> BroadcastResult:
+        if not request.channels:
+            raise ApiError(BAD_REQUEST, "channels: is missing or empty")
+        if len(request.channels) > MAX_CHANNELS:
+            raise ApiError(LIMIT_EXCEEDED, f"channels: {len(request.channels)}, at most {MAX_CHANNELS} are allowed")
+        data = publishing.data_of(request)
+        sent: list[asyncio.Future[Any] | ApiError] = []
+        for channel in request.channels:
+            try:
+                sent.append(publishing.send(channel, data, request))
+            except ApiError as problem:
+                sent.append(problem)
+        return BroadcastResult([await _response(each) for each in sent])
+
+    return Method(
+        "broadcast",
+        "Publish to several channels",
+        BroadcastRequest,
+        BroadcastResult,
+        call,
+        channels=lambda request: request.channels,
+        body_bytes=MAX_CHANNELS * 1024,
+    )
+
+
+async def _response(sent: asyncio.Future[Any] | ApiError) -> Response:
+    try:
+        if isinstance(sent, ApiError):
+            raise sent
+        return Response(result=await _result(sent))
+    except ApiError as problem:
+        return Response(error=CallError(problem.code, problem.message))
+
+
+async def _result(sent: asyncio.Future[Any]) -> PublishResult:
+    with broker_errors():
+        done = await sent
+    if not isinstance(done, Published):
         return PublishResult()
-
-    return Method("publish", "Publish to a channel", PublishRequest, PublishResult, call)
-
-
-def check_channel(channel: str, namespaces: Mapping[str, Namespace], max_length: int) -> None:
-    """Raises ApiError: 107 for a name that cannot exist, 102 for one in a namespace that is not configured."""
-    if not channel:
-        raise ApiError(BAD_REQUEST, "channel: is missing")
-    try:
-        name = parse_channel(channel, max_length)
-    except ChannelError as error:
-        raise ApiError(BAD_REQUEST, f"channel: {error}") from error
-    if name.namespace and name.namespace not in namespaces:
-        raise ApiError(UNKNOWN_CHANNEL, f'no namespace "{name.namespace}" is configured')
-
-
-def _payload(request: PublishRequest, max_bytes: int) -> bytes:
-    """What goes to Redis. Raises ApiError."""
-    if request.b64data:
-        raise ApiError(BAD_REQUEST, "b64data: binary payloads are not supported, send JSON in data")
-    if request.data is UNSET:
-        raise ApiError(BAD_REQUEST, "data: is missing")
-    for name, given in (("idempotency_key", request.idempotency_key), ("version", request.version)):
-        if given:
-            # Better refused than ignored: the caller relies on it.
-            raise ApiError(NOT_AVAILABLE, f"{name}: needs a channel with history")
-    try:
-        data = json_line(bytes(request.data))
-    except DecodeError as error:
-        raise ApiError(BAD_REQUEST, f"data: {error}") from error
-    payload = encode_envelope(data, Metadata(tags=request.tags)) if request.tags else data
-    if len(payload) > max_bytes:
-        raise ApiError(BAD_REQUEST, f"data: makes {len(payload)} bytes, limits.publication_bytes allows {max_bytes}")
-    return payload
+    return PublishResult(offset=done.position.offset, epoch=done.position.epoch)

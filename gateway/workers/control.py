@@ -5,29 +5,41 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from typing import Final
 
 from gateway.auth.issue import sign_token
-from gateway.broker import CommandQueue
+from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, keep_functions
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.control import ControlParts, ControlServer, build_app
+from gateway.control import Bus, ControlParts, ControlServer, Fleet, NodeRegistry, build_app
 from gateway.control.server import open_listeners
 from gateway.log import get_logger
 from gateway.metrics import CounterTable
 from gateway.processes import WorkerEnd
 from gateway.storage.redis import connect
 from gateway.workers.link import run_worker
-from protocol.redis_contract import publish_channel
+
+LARGE_ANSWERS: Final = 16
+"""Commands in one round trip where each may answer with a page of a log."""
 
 
 async def main(link: WorkerEnd, config: Config) -> None:
     """Serve the control port until the link says stop."""
     clock = SystemClock()
     redis = connect(config.redis)
-    queue = CommandQueue(redis)
-
-    async def publish(channel: str, payload: bytes) -> int:
-        return await queue.publish(publish_channel(config.redis.prefix, channel), payload)
+    writing = CommandQueue(redis)
+    reading = CommandQueue(redis, batch=LARGE_ANSWERS)
+    prefix = config.redis.prefix
+    table = CounterTable(link.spec.counters_fd, link.spec.counters_rows, link.spec.generations)
+    fleet = Fleet(table, config.server.workers, clock)
+    nodes = NodeRegistry(writing, table, fleet, clock, prefix=prefix, node=link.spec.node)
+    bus = Bus(
+        commands=writing,
+        log=ChannelLog(writing, reading, prefix=prefix),
+        presence=PresenceStore(reading, prefix=prefix, lease_s=config.delivery.presence_lease_s),
+        revocations=RevocationStore(writing, prefix=prefix),
+        prefix=prefix,
+    )
 
     def sign(user: str, ttl_s: float) -> str:
         auth = config.auth
@@ -43,9 +55,11 @@ async def main(link: WorkerEnd, config: Config) -> None:
     app = build_app(
         ControlParts(
             config=config,
-            table=CounterTable(link.spec.counters_fd, link.spec.counters_rows, link.spec.generations),
+            table=table,
             clock=clock,
-            publish=publish,
+            bus=bus,
+            fleet=fleet,
+            nodes=nodes,
             sign=sign if config.auth.hmac_secret else None,
         )
     )
@@ -54,12 +68,15 @@ async def main(link: WorkerEnd, config: Config) -> None:
     get_logger().info("control listening", host=config.control.host, port=config.control.port)
     try:
         async with asyncio.TaskGroup() as group:
-            queueing = group.create_task(queue.run())
+            background = [
+                group.create_task(part) for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing))
+            ]
             serving = group.create_task(server.run_until_stopped())
             await link.stop.wait()
             server.stop()
             await serving
-            queueing.cancel()
+            for task in background:
+                task.cancel()
     finally:
         await redis.aclose()
 

@@ -209,7 +209,7 @@ def test_the_line_of_a_key_is_found_however_it_is_written(write: Write, text: st
         ("namespaces = 3", "gateway.toml:1: [namespaces]: must be a section"),
         ("namespaces.chat = 3", "gateway.toml:1: [namespaces.chat]: must be a section"),
         ("[server.port]\nx = 1", "gateway.toml:1: [server] port: must be a valid integer"),
-        ("[[server]]\nport = 1", "gateway.toml: [server]: must be a section"),
+        ("[[server]]\nport = 1", "gateway.toml:1: [server]: must be a section"),
         ("[server]\nport = 1e999", "gateway.toml:2: [server] port: must be"),
         ("[server]\nport = true", "gateway.toml:2: [server] port: must be a valid integer, is true"),
         ('[server]\nport = "8000"', 'gateway.toml:2: [server] port: must be a valid integer, is "8000"'),

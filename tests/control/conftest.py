@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import httpx
 import pytest
 
+from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore
 from gateway.clock import FakeClock
 from gateway.config import Config
-from gateway.control import ControlParts, build_app
-from gateway.errors import BrokerError
+from gateway.control import Bus, ControlParts, Fleet, NodeRegistry, build_app
+from gateway.errors import BrokerBusy, BrokerError
 from gateway.metrics import CounterTable
 from gateway.metrics.names import BEAT_MS, LISTENING, PID, READY, REDIS_CONNECTED, STARTED_S
 
@@ -21,23 +24,34 @@ AUTHORITY = "127.0.0.1:9000"
 
 
 class FakeRedis:
-    """Records what is published, or fails with `error`."""
+    """Records what is published, in the place of a command queue, or fails with `error`. Knows no other command."""
 
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes]] = []
+        """Channel without its prefix, payload."""
         self.error: BrokerError | None = None
 
-    async def publish(self, channel: str, payload: bytes) -> int:
-        if self.error is not None:
+    def submit(self, *arguments: Any, size: int = 0) -> asyncio.Future[Any]:
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if isinstance(self.error, BrokerBusy):
             raise self.error
-        self.published.append((channel, payload))
-        return 2
+        if self.error is not None:
+            done.set_exception(self.error)
+            done.exception()
+            return done
+        command, channel, payload = arguments
+        assert command == "PUBLISH"
+        assert size == len(payload)
+        self.published.append((channel.decode().removeprefix("gw:pub:").removeprefix("gw:"), payload))
+        done.set_result(2)
+        return done
 
 
 class Control:
     """The parts of one control app. `client()` talks to it."""
 
-    def __init__(self, **sections: object) -> None:
+    def __init__(self, queue: CommandQueue | None = None, **sections: object) -> None:
+        """`queue` to a real Redis; None = a fake one that takes publications only."""
         defaults: dict[str, object] = {
             "server": {"workers": 2},
             "control": {"api_keys": [KEY, OTHER_KEY]},
@@ -48,7 +62,27 @@ class Control:
         self.redis = FakeRedis()
         self.table = CounterTable.create(self.config.server.workers)
         self.signed: list[tuple[str, float]] = []
-        self.app = build_app(ControlParts(self.config, self.table, self.clock, self.redis.publish, self._sign))
+        self.queue: Any = queue or self.redis
+        fleet = Fleet(self.table, self.config.server.workers, self.clock)
+        self.nodes = NodeRegistry(self.queue, self.table, fleet, self.clock, prefix="gw", node="node")
+        bus = Bus(
+            commands=self.queue,
+            log=ChannelLog(self.queue, self.queue, prefix="gw"),
+            presence=PresenceStore(self.queue, prefix="gw", lease_s=30),
+            revocations=RevocationStore(self.queue, prefix="gw"),
+            prefix="gw",
+        )
+        self.app = build_app(
+            ControlParts(
+                config=self.config,
+                table=self.table,
+                clock=self.clock,
+                bus=bus,
+                fleet=fleet,
+                nodes=self.nodes,
+                sign=self._sign,
+            )
+        )
 
     def _sign(self, user: str, ttl_s: float) -> str:
         self.signed.append((user, ttl_s))
@@ -73,8 +107,8 @@ class Control:
 async def make_control() -> AsyncIterator[Callable[..., Control]]:
     made: list[Control] = []
 
-    def make(**sections: object) -> Control:
-        made.append(Control(**sections))
+    def make(queue: CommandQueue | None = None, **sections: object) -> Control:
+        made.append(Control(queue, **sections))
         return made[-1]
 
     yield make

@@ -1,0 +1,62 @@
+"""Fields that several requests have: the channel, and JSON that may also come in base64."""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Mapping
+
+from msgspec import UNSET, Raw
+
+from gateway.config import Namespace
+from gateway.control.answers import ApiError
+from protocol.channel import parse_channel
+from protocol.codes import BAD_REQUEST, UNKNOWN_CHANNEL
+from protocol.commands import Data
+from protocol.encodings.json import json_line
+from protocol.errors import ChannelError, DecodeError
+
+
+class Channels:
+    """Which channels there can be."""
+
+    def __init__(self, namespaces: Mapping[str, Namespace], max_length: int) -> None:
+        self._namespaces = namespaces
+        self._max_length = max_length
+
+    def rules(self, channel: str) -> Namespace:
+        """The rules of a channel. Raises ApiError: 107 for a name that cannot be, 102 for an unknown namespace."""
+        if not channel:
+            raise ApiError(BAD_REQUEST, "channel: is missing")
+        try:
+            name = parse_channel(channel, self._max_length)
+        except ChannelError as error:
+            raise ApiError(BAD_REQUEST, f"channel: {error}") from error
+        rules = self._namespaces.get(name.namespace or "default")
+        if rules is None:
+            raise ApiError(UNKNOWN_CHANNEL, f'no namespace "{name.namespace}" is configured')
+        return rules
+
+
+def namespace_of(channel: str) -> str:
+    """The namespace that a channel belongs to; "" for a name that cannot be."""
+    try:
+        return parse_channel(channel).namespace or "default"
+    except ChannelError:
+        return ""
+
+
+def json_field(name: str, value: Data, encoded: str) -> Data:
+    """A field that is JSON, or its twin `b64…` with that JSON in base64; UNSET = neither is there.
+
+    One line, so that it can travel. Raises ApiError (107).
+    """
+    if value is not UNSET and encoded:
+        raise ApiError(BAD_REQUEST, f"b64{name}: is there together with {name}")
+    try:
+        if encoded:
+            return Raw(json_line(binascii.a2b_base64(encoded, strict_mode=True)))
+        return UNSET if value is UNSET else Raw(json_line(bytes(value)))
+    except (DecodeError, ValueError) as error:
+        what = f"b64{name}" if encoded else name
+        hint = "; binary data that is no JSON is not supported" if encoded else ""
+        raise ApiError(BAD_REQUEST, f"{what}: {error}{hint}") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from gateway.cli.banner import address, print_demo
+from gateway.cli.banner import address, print_demo, websocket_url
 from gateway.cli.options import (
     ConfigFile,
     ControlHost,
@@ -27,7 +27,6 @@ from gateway.cli.options import (
 )
 from gateway.config import Config, LoadedConfig, read_config, warnings
 from gateway.errors import StartupError
-from protocol import WEBSOCKET_PATH
 
 if TYPE_CHECKING:
     from gateway.supervisor import Serving
@@ -95,7 +94,7 @@ def run(loaded: LoadedConfig, read_again: Callable[[], LoadedConfig] | None = No
     log = get_logger()
 
     def warn(loaded: LoadedConfig) -> Config:
-        for warning in warnings(loaded.config):
+        for warning in (*loaded.warnings, *warnings(loaded.config)):
             log.warning("dangerous configuration", warning=warning)
         return loaded.config
 
@@ -110,7 +109,7 @@ def run(loaded: LoadedConfig, read_again: Callable[[], LoadedConfig] | None = No
         else:
             log.info(
                 "serving",
-                websocket=f"ws://{address(serving.public_host, serving.public_port)}{WEBSOCKET_PATH}",
+                websocket=websocket_url(config, serving),
                 control=f"http://{address(serving.control_host, serving.control_port)}",
                 workers=serving.workers,
                 redis=f"embedded {serving.embedded}" if serving.embedded else "as configured",

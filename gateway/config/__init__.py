@@ -5,6 +5,7 @@ here reads a file at import.
 `show` writes a configuration down for people.
 """
 
+from gateway.config.certificate import load_certificate
 from gateway.config.checks import warnings
 from gateway.config.keys import ApiKey
 from gateway.config.load import LoadedConfig, load_config, read_config
@@ -34,6 +35,7 @@ __all__ = [
     "Namespace",
     "Redis",
     "Server",
+    "load_certificate",
     "load_config",
     "read_config",
     "warnings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config.base import is_loopback
+from gateway.config.certificate import key_warning
 from gateway.config.model import Config
 from gateway.config.schema import env_name
 
@@ -42,4 +43,6 @@ def warnings(config: Config) -> list[str]:
         )
         if control.demo:
             found.append("[control] demo = true on that host: whoever opens the page gets a token")
+    if warning := key_warning(server):
+        found.append(warning)
     return found

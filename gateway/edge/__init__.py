@@ -12,5 +12,17 @@ from gateway.edge.opening import Opening
 from gateway.edge.readiness import Readiness
 from gateway.edge.shared import Shared
 from gateway.edge.tend import tend
+from gateway.edge.tls import Tls
 
-__all__ = ["Connection", "Deadlines", "KeepaliveWheel", "Listener", "Opening", "Readiness", "Shared", "drain", "tend"]
+__all__ = [
+    "Connection",
+    "Deadlines",
+    "KeepaliveWheel",
+    "Listener",
+    "Opening",
+    "Readiness",
+    "Shared",
+    "Tls",
+    "drain",
+    "tend",
+]

@@ -17,6 +17,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 
+from gateway.edge.tls import Accepting
 from gateway.log import get_logger
 from gateway.metrics import names
 from gateway.tasks import TaskScope
@@ -38,14 +39,17 @@ class Listener:
         counters: memoryview[int],
         *,
         max_connections: int,
+        secure: Callable[[socket.socket], None] | None = None,
     ) -> None:
+        """`secure` takes accepted sockets through TLS to what `factory` makes; None = there is no TLS."""
         self._host = host
         self._port = port
         self._factory = factory
         self._counters = counters
         self._max_connections = max_connections
+        self._secure = secure
         self._reopen_below = max_connections - max(1, max_connections // 50)
-        self._listening: list[tuple[socket.socket, asyncio.Server]] = []
+        self._listening: list[tuple[socket.socket, Accepting | asyncio.Server]] = []
         self._tasks = TaskScope(self._failed)
         self._taken = TaskScope(self._failed)
         self._opening = False
@@ -68,13 +72,20 @@ class Listener:
             listening = adopted[number] if number < len(adopted) else self._new_socket()
             try:
                 listening.setblocking(False)
-                server = await asyncio.get_running_loop().create_server(self._factory, sock=listening, backlog=BACKLOG)
+                server = await self._serve(listening)
             except BaseException:
                 listening.close()
                 self._stop_listening()
                 raise
             self._listening.append((listening, server))
         self._counters[names.LISTENING] = 1
+
+    async def _serve(self, listening: socket.socket) -> Accepting | asyncio.Server:
+        if self._secure is not None:
+            accepting = Accepting(listening, self._secure)
+            accepting.begin(BACKLOG)
+            return accepting
+        return await asyncio.get_running_loop().create_server(self._factory, sock=listening, backlog=BACKLOG)
 
     def _new_socket(self) -> socket.socket:
         listening = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET, socket.SOCK_STREAM)
@@ -114,7 +125,10 @@ class Listener:
         """Before a socket is closed for good: closing it resets what is in its queue."""
         for listening, _ in self._listening:
             while (queued := _accept(listening)) is not None:
-                self._taken.spawn(self._take(queued))
+                if self._secure is not None:
+                    self._secure(queued)
+                else:
+                    self._taken.spawn(self._take(queued))
 
     async def _take(self, queued: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(self._factory, queued)

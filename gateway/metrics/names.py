@@ -57,6 +57,7 @@ _HANDSHAKES = "Handshakes refused"
 REFUSED_REQUEST: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "bad_request")
 REFUSED_ORIGIN: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "origin")
 REFUSED_FULL: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "full")
+REFUSED_TLS: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "tls")
 REFUSED_TIMEOUT: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "timeout")
 
 COMMANDS: Final = _metric("commands", "counter", "Commands received from clients")

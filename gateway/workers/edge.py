@@ -15,7 +15,7 @@ from gateway.auth import KeySet, Revocations, TokenVerifier
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, Subscriber
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.edge import Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Shared, drain, tend
+from gateway.edge import Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Shared, Tls, drain, tend
 from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Presence, UserIndex
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, names
@@ -129,12 +129,24 @@ async def main(link: WorkerEnd, config: Config) -> None:
         closings=Deadlines(clock, config.limits.close_timeout_s),
         ready=readiness.answer,
     )
+    tls = (
+        Tls(
+            config.server,
+            lambda: Opening(shared),
+            counters,
+            handshake_s=config.limits.connect_timeout_s,
+            shutdown_s=config.limits.close_timeout_s,
+        )
+        if config.server.tls_cert
+        else None
+    )
     listener = Listener(
         config.server.host,
         config.server.port,
         lambda: Opening(shared),
         counters,
         max_connections=config.limits.max_connections,
+        secure=tls.accept if tls is not None else None,
     )
     shared.on_change = listener.connections_changed
 
@@ -153,6 +165,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 tend(shared, clock, counters, redis_channels=lambda: subscriber.wanted),
             )
         ]
+        if tls is not None:
+            background.append(group.create_task(tls.watch()))
         await readiness.wait_for_redis(config.redis.connect_timeout_s)
         await control.read_revocations()
         await listener.open(spec.listening)
@@ -167,12 +181,14 @@ async def main(link: WorkerEnd, config: Config) -> None:
             SHUTDOWN,
             link.stop_window_s,
             random.random,
-            handshakes=lambda: len(shared.handshakes),
+            handshakes=lambda: len(shared.handshakes) + (tls.under_way if tls is not None else 0),
             patience_s=min(config.limits.connect_timeout_s, OPENING_PATIENCE_S if link.succeeded else 1.0),
         )
         await shared.all_closed(config.limits.close_timeout_s)
         await presence.flushed()
         log.info("drained", clients=closed)
+        if tls is not None:
+            await tls.aclose()
         for task in background:
             task.cancel()
     await client.aclose()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,6 @@ from gateway.edge.tls import Connect, Tls, connect_aiofastnet, connect_uvloop
 from gateway.metrics import names, private_row
 from tests.support.certificate import Certificate, make_certificate, serial_of
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """The loop that workers run on."""
-    return uvloop.EventLoopPolicy()
 
 
 class Echo(asyncio.Protocol):
@@ -71,17 +66,28 @@ class World:
         return shown
 
 
-@pytest.fixture(params=[connect_uvloop, connect_aiofastnet], ids=["uvloop", "aiofastnet"])
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    if request.param is connect_aiofastnet:
-        pytest.importorskip("aiofastnet")
-    world = World(make_certificate(tmp_path), request.param)
-    await world.listener.open()
-    yield world
-    await world.listener.aclose()
-    await world.tls.aclose()
+def with_both(check: Callable[[World], Coroutine[None, None, None]]) -> Callable[[str, Path], None]:
+    """A test of `check` on the loop that workers run on, with each of the libraries."""
+
+    async def run(world: World) -> None:
+        await world.listener.open()
+        try:
+            await check(world)
+        finally:
+            await world.listener.aclose()
+            await world.tls.aclose()
+
+    @pytest.mark.parametrize("library", ["uvloop", "aiofastnet"])
+    def test(library: str, tmp_path: Path) -> None:
+        pytest.importorskip(library)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            connect = connect_uvloop if library == "uvloop" else connect_aiofastnet
+            runner.run(run(World(make_certificate(tmp_path), connect)))
+
+    return test
 
 
+@with_both
 async def test_bytes_go_both_ways_and_the_end_is_seen(world: World) -> None:
     reader, writer = await world.connect()
     writer.write(b"x" * 100_000)
@@ -95,6 +101,7 @@ async def test_bytes_go_both_ways_and_the_end_is_seen(world: World) -> None:
     assert world.tls.under_way == 0
 
 
+@with_both
 async def test_what_is_written_and_not_read_is_counted_against_the_budget(world: World) -> None:
     _, writer = await world.connect()
     await wait_until(lambda: world.made, "it is there")
@@ -115,22 +122,26 @@ async def test_what_is_written_and_not_read_is_counted_against_the_budget(world:
     writer.transport.abort()
 
 
-@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 300, b"\x16\x03\x01"])
-async def test_a_handshake_that_fails_is_counted_and_nothing_more(world: World, data: bytes) -> None:
+@with_both
+async def test_a_handshake_that_fails_is_counted_and_nothing_more(world: World) -> None:
+    for number, data in enumerate([b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 300, b"\x16\x03\x01"], start=1):
+        await fails(world, data, number)
+
+
+async def fails(world: World, data: bytes, number: int) -> None:
     with capture_logs() as logs:
         reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
         writer.write(data)
-        try:
+        with contextlib.suppress(ConnectionResetError):
             await reader.read(-1)
-        except ConnectionResetError:
-            pass
         writer.close()
-        await wait_until(lambda: world.counters[names.REFUSED_TLS] == 1, "it is counted")
+        await wait_until(lambda: world.counters[names.REFUSED_TLS] == number, "it is counted")
     assert {entry["log_level"] for entry in logs} == {"debug"}
     assert not world.made
     await wait_until(lambda: world.tls.under_way == 0, "nothing is left")
 
 
+@with_both
 async def test_a_renewed_certificate_is_used_and_a_broken_one_is_not(world: World) -> None:
     before = await world.serial()
     world.tls.renew()
@@ -158,6 +169,7 @@ async def test_a_renewed_certificate_is_used_and_a_broken_one_is_not(world: Worl
     assert await world.serial() == new.serial
 
 
+@with_both
 async def test_what_waits_in_the_queue_is_taken_when_the_worker_leaves(world: World) -> None:
     queued = [socket.create_connection(("127.0.0.1", world.port)) for _ in range(20)]
     await world.listener.aclose()

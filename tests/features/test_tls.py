@@ -89,6 +89,7 @@ async def test_what_is_no_tls_is_closed_and_counted_and_says_nothing_in_the_log(
     gateway: Gateway, certificate: Certificate
 ) -> None:
     client = await opened(gateway, certificate.trusted())
+    gateway.worker_of(client.id)  # its line is there
     lines = len(gateway.log.seen)
     attempts = [
         b"GET /connection/websocket HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -41,10 +41,11 @@ async def drain(
             await asyncio.sleep(owed_s)
             owed_s = 0.0
     while True:
+        under_way = handshakes()
         for connection in [late for late in connections if late not in closing]:
             closing[connection] = None
             connection.shut_down(disconnect)
-        if patience_s <= 0 or not handshakes():
+        if patience_s <= 0 or not under_way:
             return len(closing)
         await asyncio.sleep(LOOK_S)
         patience_s -= LOOK_S

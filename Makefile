@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history faults lock clean
+.PHONY: help demo test lint bench bench-history bench-tls faults lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ lint: $(DEV) ## Style and types
 
 bench: $(DEV) bench-history ## Measure this gateway and others side by side, about five minutes (ARGS="--quick")
 	@$(BIN)/python -m loadtest.bench $(ARGS)
+
+bench-tls: $(DEV) ## Measure what TLS costs, half a minute (ARGS="--connections 3000")
+	@$(BIN)/python -m loadtest.tls $(ARGS)
 
 bench-history: $(DEV) ## Measure publishing with history, and 10,000 clients that recover (ARGS="--quick")
 	@$(BIN)/python -m loadtest.history $(filter --quick --strict,$(ARGS))

@@ -3,8 +3,11 @@
 The supervisor starts `python -m <module> --link-fd <n>`; `n` is one end of a socket pair. Over it the supervisor
 first sends one `WorkerSpec`, then both sides send small messages, each a line of JSON:
 
-    supervisor → worker   WorkerSpec, then Drain
+    supervisor → worker   WorkerSpec, then HandOver when a successor is about to start, then Drain
     worker → supervisor   Ready once it serves, or Failed with the reason why it cannot
+
+HandOver is answered on a second socket pair with copies of the listening sockets: while somebody holds them, no
+connection that waits in their queues is reset.
 
 Secrets travel here and nowhere else: not in arguments, and children get the environment without `GATEWAY_*`.
 The rule that is easiest to break: the supervisor's end must be held by the supervisor alone. Its closing, by whatever
@@ -14,13 +17,14 @@ death, is how a worker learns that it has to go, so no other process may inherit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -31,6 +35,8 @@ EXIT_ORPHANED = 72
 """Exit status of a worker that had to be ended that way. Nobody is left to read it but a debugger."""
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Longest message on a link; only a configuration with a hundred thousand namespaces comes near."""
+MAX_SOCKETS = 253
+"""File descriptors that one message on a Unix socket can carry (SCM_MAX_FD of Linux)."""
 POLL_INTERVAL_S = 0.05
 """Time between two looks at a child where the kernel has no pidfd (Linux < 5.3, some sandboxes)."""
 
@@ -53,13 +59,17 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     counters_fd: int
     """File descriptor of the `CounterTable`; it stays open for the life of the process."""
     counters_rows: int
-    inherited: dict[str, int] = {}
-    """Further file descriptors that this process got from the supervisor, by name."""
+    generations: int = 1
+    """Rows that each worker's name has in the table: it and its successor run side by side during a roll."""
+    listening: list[int] = []
+    """File descriptors of listening sockets to go on with; empty = open new ones."""
+    handover_fd: int = -1
+    """Where `HandOver` is answered; -1 = this process has no listening sockets of its own."""
 
     @property
     def name(self) -> str:
         """For logs and people: `edge-1` … `edge-N`, `control`."""
-        return f"edge-{self.slot + 1}" if self.kind == "edge" else "control"
+        return f"edge-{self.slot // self.generations + 1}" if self.kind == "edge" else "control"
 
     def __repr__(self) -> str:
         """Without the configuration: it holds secrets."""
@@ -80,9 +90,16 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Supervisor → worker: take nothing new, close what is there over `window_s` seconds, end with status 0."""
 
     window_s: float
+    succeeded: bool = False
+    """A successor listens on the same sockets: leave to it what waits in their queues."""
+
+
+class HandOver(msgspec.Struct, frozen=True, tag="hand_over"):
+    """Supervisor → worker: send copies of your listening sockets to `handover_fd`, and go on."""
 
 
 FromWorker = Ready | Failed
+ToWorker = Drain | HandOver
 
 
 class SupervisorEnd:
@@ -100,7 +117,7 @@ class SupervisorEnd:
         """Take over `sock`, the supervisor's half of a `socket.socketpair()`."""
         return cls(*await asyncio.open_unix_connection(sock=sock, limit=MAX_LINE_BYTES))
 
-    def send(self, message: WorkerSpec | Drain) -> None:
+    def send(self, message: WorkerSpec | ToWorker) -> None:
         """Send without waiting. A worker that is gone gets nothing; its end is seen elsewhere, so that is no error."""
         if not self._writer.is_closing():
             self._writer.write(msgspec.json.encode(message) + b"\n")
@@ -121,9 +138,21 @@ class WorkerEnd:
     `stop` is set when the worker has to end: asked by the supervisor, by SIGTERM (the entry point calls
     `request_stop`), or because the supervisor is gone. `stop_window_s` then is the time to drain in, 0 = at once.
     `lost` is set in the last case only: `ORPHAN_GRACE_S` later a thread ends the process, however busy its loop is.
+    `succeeded`: a successor has the listening sockets. `listening` is asked for them before that.
     """
 
-    __slots__ = ("_reader", "_reading", "_watch", "_writer", "lost", "spec", "stop", "stop_window_s")
+    __slots__ = (
+        "_reader",
+        "_reading",
+        "_watch",
+        "_writer",
+        "listening",
+        "lost",
+        "spec",
+        "stop",
+        "stop_window_s",
+        "succeeded",
+    )
 
     def __init__(
         self, spec: WorkerSpec, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, watch: _OrphanWatch
@@ -132,6 +161,8 @@ class WorkerEnd:
         self.stop = asyncio.Event()
         self.stop_window_s = 0.0
         self.lost = asyncio.Event()
+        self.succeeded = False
+        self.listening: Callable[[], Sequence[socket.socket]] = tuple
         self._reader = reader
         self._writer = writer
         self._watch = watch
@@ -176,10 +207,15 @@ class WorkerEnd:
         await _close(self._writer)
 
     async def _read(self) -> None:
-        decoder = msgspec.json.Decoder(Drain)
+        decoder = msgspec.json.Decoder(ToWorker)
         try:
             while (line := await _read_line(self._reader)) is not None:
-                self.request_stop(decoder.decode(line).window_s)
+                message = decoder.decode(line)
+                if isinstance(message, HandOver):
+                    send_sockets(self.spec.handover_fd, self.listening())
+                else:
+                    self.succeeded = message.succeeded
+                    self.request_stop(message.window_s)
         finally:
             # Also after a message that is none: a supervisor that cannot be understood is as good as gone.
             self.lost.set()
@@ -225,6 +261,27 @@ class _OrphanWatch:
         poll.unregister(self._fd)
         if not poll.poll(self._grace_s * 1000):
             os._exit(EXIT_ORPHANED)
+
+
+def send_sockets(fd: int, sockets: Sequence[socket.socket]) -> None:
+    """Send copies of `sockets` over the Unix socket `fd`; one byte says that these are all, however many."""
+    with socket.socket(fileno=os.dup(fd)) as channel, contextlib.suppress(OSError):  # gone: so is the supervisor
+        channel.setblocking(False)
+        socket.send_fds(channel, [b"."], [each.fileno() for each in sockets])
+
+
+async def receive_sockets(channel: socket.socket, timeout_s: float) -> list[int] | None:
+    """File descriptors that `send_sockets` sent to the other end of `channel`; None when nothing comes in time."""
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    loop.add_reader(channel.fileno(), _resolve(readable))
+    try:
+        await asyncio.wait_for(readable, timeout_s)
+    except TimeoutError:
+        return None
+    finally:
+        loop.remove_reader(channel.fileno())
+    return list(socket.recv_fds(channel, 1, MAX_SOCKETS, socket.MSG_CMSG_CLOEXEC)[1])
 
 
 def python_command(module: str, *arguments: str) -> list[str]:

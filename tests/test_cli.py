@@ -167,7 +167,7 @@ class FakeSupervisor:
     error: StartupError | None = None
     config: Any = None
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, *, reread: Callable[[], Any] | None = None) -> None:
         type(self).config = config
 
     async def run(self, on_ready: Callable[[Serving], None]) -> int:

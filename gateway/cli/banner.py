@@ -47,7 +47,7 @@ def print_demo(config: Config, serving: Serving) -> None:
         f"[bold]nexus-gateway {__version__}[/bold] serves a demo with {serving.workers} worker(s). Ctrl-C ends it.",
         "",
         f"  Demo page   [bold cyan]{control}/demo[/bold cyan]",
-        f"  WebSocket   ws://{address(serving.public_host, serving.public_port)}{WEBSOCKET_PATH}",
+        f"  WebSocket   {websocket_url(config, serving)}",
         f"  HTTP API    {control}/api/publish",
         f'  Token       for user "{DEMO_USER}", 24 hours:',
         token,
@@ -62,6 +62,12 @@ def print_demo(config: Config, serving: Serving) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print("\n".join(lines))
     sys.stdout.flush()
+
+
+def websocket_url(config: Config, serving: Serving) -> str:
+    """Where clients connect."""
+    scheme = "wss" if config.server.tls_cert else "ws"
+    return f"{scheme}://{address(serving.public_host, serving.public_port)}{WEBSOCKET_PATH}"
 
 
 def address(host: str, port: int) -> str:

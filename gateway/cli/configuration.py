@@ -21,7 +21,7 @@ def check(
     """Name every problem of a file and of the environment, each with its place. Exit status 2 if there is one."""
     loaded = load(file, {})
     typer.echo("The configuration is valid.")
-    for warning in warnings(loaded.config):
+    for warning in (*loaded.warnings, *warnings(loaded.config)):
         typer.echo(f"warning: {warning}", err=True)
 
 

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from gateway.cli.banner import address, print_demo
+from gateway.cli.banner import address, print_demo, websocket_url
 from gateway.cli.options import (
     ConfigFile,
     ControlHost,
@@ -23,9 +25,8 @@ from gateway.cli.options import (
     fail,
     load,
 )
-from gateway.config import Config, warnings
+from gateway.config import Config, LoadedConfig, read_config, warnings
 from gateway.errors import StartupError
-from protocol import WEBSOCKET_PATH
 
 if TYPE_CHECKING:
     from gateway.supervisor import Serving
@@ -42,7 +43,7 @@ def serve(
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C."""
+    """Serve until SIGTERM or Ctrl-C. SIGHUP reads the configuration again and rolls the workers, one by one."""
     flags = {
         "host": host,
         "port": port,
@@ -53,7 +54,7 @@ def serve(
         "log_level": log_level,
         "log_format": log_format,
     }
-    run(load(config, flags).config)
+    run(load(config, flags), lambda: read_config(config, environ=os.environ, flags=flags))
 
 
 def demo(
@@ -81,17 +82,26 @@ def demo(
         "control": {"demo": True, "api_keys": [secrets.token_urlsafe(18)]},
         "namespaces": {"chat": {"subscribe_by": "authenticated", "publish_by": "subscriber"}},
     }
-    run(load(None, flags, presets=presets).config, demo=True)
+    run(load(None, flags, presets=presets), demo=True)
 
 
-def run(config: Config, *, demo: bool = False) -> NoReturn:
+def run(loaded: LoadedConfig, read_again: Callable[[], LoadedConfig] | None = None, *, demo: bool = False) -> NoReturn:
     from gateway.log import configure_logging, get_logger
     from gateway.supervisor import Supervisor
 
+    config = loaded.config
     configure_logging(config.log, process="supervisor")
     log = get_logger()
-    for warning in warnings(config):
-        log.warning("dangerous configuration", warning=warning)
+
+    def warn(loaded: LoadedConfig) -> Config:
+        for warning in (*loaded.warnings, *warnings(loaded.config)):
+            log.warning("dangerous configuration", warning=warning)
+        return loaded.config
+
+    def reread() -> Config:
+        return warn(read_again()) if read_again is not None else config
+
+    warn(loaded)
 
     def say_ready(serving: Serving) -> None:
         if demo:
@@ -99,14 +109,15 @@ def run(config: Config, *, demo: bool = False) -> NoReturn:
         else:
             log.info(
                 "serving",
-                websocket=f"ws://{address(serving.public_host, serving.public_port)}{WEBSOCKET_PATH}",
+                websocket=websocket_url(config, serving),
                 control=f"http://{address(serving.control_host, serving.control_port)}",
                 workers=serving.workers,
                 redis=f"embedded {serving.embedded}" if serving.embedded else "as configured",
             )
 
+    supervisor = Supervisor(config, reread=reread if read_again is not None else None)
     try:
-        code = asyncio.run(Supervisor(config).run(say_ready))
+        code = asyncio.run(supervisor.run(say_ready))
     except StartupError as error:
         fail(str(error))
     raise typer.Exit(code)

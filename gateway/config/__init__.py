@@ -6,6 +6,7 @@ leaf room: nothing here reads a file at import.
 """
 
 from gateway.config.backend import Backend
+from gateway.config.certificate import load_certificate
 from gateway.config.checks import warnings
 from gateway.config.keys import ApiKey
 from gateway.config.load import LoadedConfig, load_config, read_config
@@ -38,6 +39,7 @@ __all__ = [
     "Namespace",
     "Redis",
     "Server",
+    "load_certificate",
     "load_config",
     "read_config",
     "warnings",

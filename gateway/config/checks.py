@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.config.base import is_loopback
+from gateway.config.certificate import key_warning
 from gateway.config.model import Config
 from gateway.config.schema import env_name
 
@@ -58,4 +59,6 @@ def warnings(config: Config) -> list[str]:
         found.append(
             f"[backend] {key}: http:// to another network: what clients send can be read and changed on the way"
         )
+    if warning := key_warning(server):
+        found.append(warning)
     return found

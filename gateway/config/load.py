@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.config.certificate import certificate_problem
 from gateway.config.checks import unanswered, unreachable
 from gateway.config.model import Config
 from gateway.config.schema import NAMESPACES, SettingPath, is_secret
@@ -26,6 +27,8 @@ class LoadedConfig(NamedTuple):
 
     config: Config
     settings: Mapping[SettingPath, Setting]
+    warnings: tuple[str, ...] = ()
+    """What is worth a warning about the places that values come from."""
 
     def origin(self, path: SettingPath) -> Origin | None:
         """Where the value at `path` came from; None = it is the default."""
@@ -91,9 +94,11 @@ def read_config(
     if to_serve and not doubtful and (message := unreachable(config)):
         problems.append(f"{path or 'configuration'}: {message}")
     problems += [f"{path or 'configuration'}: {message}" for message in unanswered(config)]
+    if to_serve and (message := certificate_problem(config.server)):
+        problems.append(f"{path or 'configuration'}: {message}")
     if problems:
         raise ConfigError(problems)
-    return LoadedConfig(config, settings)
+    return LoadedConfig(config, settings, tuple(warning for source in sources for warning in source.warnings))
 
 
 def _is_inside(path: SettingPath, others: set[SettingPath]) -> bool:

@@ -33,7 +33,18 @@ class Server(Section):
     """Origins of pages that may connect, exact match (`https://app.example.com`). Empty = pages served from the same
     host name, any port. `["*"]` = any page. Clients that send no Origin (apps, scripts) are not concerned."""
     drain_window_s: Seconds = 5.0
-    """On SIGTERM: time over which clients are closed, one by one; 0 = at once."""
+    """On SIGTERM, and for each worker on SIGHUP: time over which clients are closed, one by one; 0 = at once."""
+    tls_cert: str = ""
+    """File with the certificate and its chain (PEM) for `wss://`; empty = TLS ends in front of the gateway. Looked at
+    again each minute, so that a renewed certificate is used without a restart."""
+    tls_key: str = ""
+    """File with the key of `tls_cert` (PEM, without a passphrase)."""
+
+    @model_validator(mode="after")
+    def _certificate_has_key(self) -> Server:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("tls_cert and tls_key are given both or none")
+        return self
 
     @field_validator("allowed_origins")
     @classmethod

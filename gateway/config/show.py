@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from gateway.config.load import LoadedConfig
 from gateway.config.model import Config
 from gateway.config.schema import NAMESPACES, SettingPath, all_settings, env_name, is_secret, toml_name
+from gateway.config.secrets import SUFFIX, secret_at
 
 MASK: Final = "********"
 
@@ -37,6 +38,8 @@ def as_variables() -> Iterator[str]:
         value = _value(defaults, path)
         text = ",".join(value) if isinstance(value, tuple) else value if isinstance(value, str) else json.dumps(value)
         yield f"# {env_name(path)}={text}"
+        if secret_at((*path[:-1], path[-1] + SUFFIX)) is not None:
+            yield f"# or, from a file: {env_name(path)}{SUFFIX.upper()}=/run/secrets/{path[-1]}"
         yield ""
     yield "# Rules of another namespace: its name in the place of DEFAULT, as in GATEWAY_NAMESPACES__CHAT__PUBLISH_BY."
     yield "# Lists: separated by commas, or as JSON."

@@ -29,6 +29,7 @@ from gateway.config.schema import (
     sections,
     toml_name,
 )
+from gateway.config.secrets import SUFFIX, read_secret, secret_at
 
 Origin = Literal["preset", "file", "env", "flag"]
 
@@ -55,15 +56,16 @@ class Setting(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What one place says, and what is wrong with it."""
+    """What one place says, what is wrong with it, and what is worth a warning."""
 
     settings: list[Setting]
     problems: list[str]
+    warnings: list[str]
 
 
 def from_table(table: Mapping[str, Any], origin: Origin, places: Places) -> Source:
     """Settings of a nested table, as TOML gives it."""
-    source = Source([], [])
+    source = Source([], [], [])
     for section, content in table.items():
         if section == NAMESPACES:
             for namespace, rules in _table(source, (section,), content, places).items():
@@ -101,9 +103,28 @@ def _take(
         full = (*path, key)
         if key in fields:
             source.settings.append(Setting(full, value, origin, places.name(full)))
+        elif (secret := secret_at(full)) is not None:
+            if secret[-1] in content:
+                source.problems.append(f"{places.name(full)}: {secret[-1]} is given, too; one of them is enough")
+            _take_secret(source, secret, value, origin, places.name(full))
         else:
             hint = did_you_mean(closest(key, fields)) or _homes(key)
             source.problems.append(f"{places.name(full)}: there is no such key{hint}")
+
+
+def _take_secret(source: Source, path: SettingPath, file: object, origin: Origin, place: str) -> None:
+    """The secret at `path` from `file`."""
+    field = field_at(path)
+    if field is None:
+        return
+    try:
+        secret = read_secret(file, field)
+    except ValueError as error:
+        source.problems.append(f"{place}: {error}")
+        return
+    source.settings.append(Setting(path, secret.value, origin, f"{place} ({file})"))
+    if secret.warning:
+        source.warnings.append(f"{place}: {secret.warning}")
 
 
 def _homes(key: str) -> str:
@@ -172,18 +193,18 @@ def from_file(path: Path) -> Source:
     try:
         text = path.read_bytes().decode()
     except OSError as error:
-        return Source([], [f"{path}: {error.strerror or error}"])
+        return Source([], [f"{path}: {error.strerror or error}"], [])
     except UnicodeDecodeError as error:
-        return Source([], [f"{path}: not UTF-8 at byte {error.start}"])
+        return Source([], [f"{path}: not UTF-8 at byte {error.start}"], [])
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         where = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", message)
         line = (where[1] if where else None) or str(text.count("\n") + 1)
-        return Source([], [f"{path}:{line}: not TOML: {message}"])
+        return Source([], [f"{path}:{line}: not TOML: {message}"], [])
     except RecursionError:
-        return Source([], [f"{path}: not TOML: nested too deeply"])
+        return Source([], [f"{path}: not TOML: nested too deeply"], [])
     return from_table(table, "file", Places(str(path), text))
 
 
@@ -193,7 +214,7 @@ def from_environment(environ: Mapping[str, str], namespaces: Iterable[str]) -> S
     `namespaces`: those that have a name already, for the ones with characters that no variable's name can have.
     """
     named = {env_name((name,)): name for name in namespaces}
-    source = Source([], [])
+    source = Source([], [], [])
     for variable, text in sorted(environ.items()):
         words = variable.upper().removeprefix(ENV_PREFIX).lower().split("__")
         if not variable.upper().startswith(ENV_PREFIX) or len(words) < 2:
@@ -203,6 +224,11 @@ def from_environment(environ: Mapping[str, str], namespaces: Iterable[str]) -> S
             name = "__".join(words[1:-1])
             path = (NAMESPACES, named.get(env_name((name,)), name), words[-1])
         field = field_at(path)
+        if field is None and (secret := secret_at(path)) is not None:
+            if variable.upper().removesuffix(SUFFIX.upper()) in {name.upper() for name in environ}:
+                source.problems.append(f"{variable}: {env_name(secret)} is set, too; one of them is enough")
+            _take_secret(source, secret, text, "env", variable)
+            continue
         if field is None:
             source.problems.append(f"{variable}: there is no such setting{_closest_variable(path)}")
             continue
@@ -282,7 +308,7 @@ def _table_of(text: str) -> dict[str, object]:
 
 def from_flags(flags: Mapping[str, object]) -> Source:
     """Settings of command line flags, by the names in `FLAGS`. None = not given."""
-    source = Source([], [])
+    source = Source([], [], [])
     for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
         if value is None:

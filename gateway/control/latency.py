@@ -71,7 +71,7 @@ def latency_report(table: CounterTable, monotonic_s: float, wall_s: float) -> La
         for number, operation in enumerate(names.OPERATIONS)
     ]
     found = (
-        (each, worker_name(index) if index < table.rows else CONTROL_NAME)
+        (each, worker_name(index // table.generations) if index < table.rows else CONTROL_NAME)
         for index, row in enumerate(rows)
         for each in slow_operations(row)
         if each.at_s > wall_s - SLOW_KEPT_S and each.operation < len(names.OPERATIONS)

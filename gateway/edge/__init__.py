@@ -14,6 +14,7 @@ from gateway.edge.readiness import Readiness
 from gateway.edge.relief import Relief
 from gateway.edge.shared import Shared
 from gateway.edge.tend import tend
+from gateway.edge.tls import Tls
 
 __all__ = [
     "Canary",
@@ -25,6 +26,7 @@ __all__ = [
     "Readiness",
     "Relief",
     "Shared",
+    "Tls",
     "drain",
     "tend",
 ]

@@ -4,6 +4,8 @@ The kernel spreads new connections over the group by hash, whether or not a work
 leaves the group: it takes what is queued already (and turns it away with 1013), closes its sockets, and opens new ones
 when there is room again.
 
+A successor of this worker goes on with copies of its sockets, and their queues: then closing them here loses nobody.
+
 The loop accepts one connection from each listening socket in a pass. That paces a storm, so that it does not starve the
 connections that are there; with several sockets, a pass of a storm has enough in it to share the cost of polling, of a
 SUBSCRIBE and of writing the log (`make bench`, storm).
@@ -13,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from gateway.edge.tls import Accepting
 from gateway.log import get_logger
 from gateway.metrics import names
 from gateway.tasks import TaskScope
@@ -36,15 +39,19 @@ class Listener:
         counters: memoryview[int],
         *,
         max_connections: int,
+        secure: Callable[[socket.socket], None] | None = None,
     ) -> None:
+        """`secure` takes accepted sockets through TLS to what `factory` makes; None = there is no TLS."""
         self._host = host
         self._port = port
         self._factory = factory
         self._counters = counters
         self._max_connections = max_connections
+        self._secure = secure
         self._reopen_below = max_connections - max(1, max_connections // 50)
-        self._listening: list[tuple[socket.socket, asyncio.Server]] = []
+        self._listening: list[tuple[socket.socket, Accepting | asyncio.Server]] = []
         self._tasks = TaskScope(self._failed)
+        self._taken = TaskScope(self._failed)
         self._opening = False
         self._closed = False
         self._log = get_logger()
@@ -53,23 +60,43 @@ class Listener:
     def listening(self) -> bool:
         return bool(self._listening)
 
-    async def open(self) -> None:
-        """Join the group. Raises OSError."""
-        for _ in range(SOCKETS):
-            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-            listening = socket.socket(family, socket.SOCK_STREAM)
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The listening sockets; none while the worker is full."""
+        return [listening for listening, _ in self._listening]
+
+    async def open(self, inherited: Sequence[int] = ()) -> None:
+        """Join the group, with the listening sockets of a predecessor if there are any. Raises OSError."""
+        adopted = [socket.socket(fileno=fd) for fd in inherited]
+        for number in range(max(SOCKETS, len(adopted))):
+            listening = adopted[number] if number < len(adopted) else self._new_socket()
             try:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 listening.setblocking(False)
-                listening.bind((self._host, self._port))
-                server = await asyncio.get_running_loop().create_server(self._factory, sock=listening, backlog=BACKLOG)
+                server = await self._serve(listening)
             except BaseException:
                 listening.close()
                 self._stop_listening()
                 raise
             self._listening.append((listening, server))
         self._counters[names.LISTENING] = 1
+
+    async def _serve(self, listening: socket.socket) -> Accepting | asyncio.Server:
+        if self._secure is not None:
+            accepting = Accepting(listening, self._secure)
+            accepting.begin(BACKLOG)
+            return accepting
+        return await asyncio.get_running_loop().create_server(self._factory, sock=listening, backlog=BACKLOG)
+
+    def _new_socket(self) -> socket.socket:
+        listening = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listening.bind((self._host, self._port))
+        except OSError:
+            listening.close()
+            raise
+        return listening
 
     def connections_changed(self) -> None:
         """Called with every connection that comes or goes: leave the group when full, rejoin when there is room."""
@@ -90,14 +117,20 @@ class Listener:
             self._opening = False
 
     def _leave(self) -> None:
-        """Take what is queued, then stop listening: closing a socket resets what is in its queue."""
-        for listening, _ in self._listening:
-            while (queued := _accept(listening)) is not None:
-                self._tasks.spawn(self._turn_away(queued))
+        self._take_queued()
         self._stop_listening()
         self._log.warning("not listening: full", connections=self._counters[names.CONNECTIONS])
 
-    async def _turn_away(self, queued: socket.socket) -> None:
+    def _take_queued(self) -> None:
+        """Before a socket is closed for good: closing it resets what is in its queue."""
+        for listening, _ in self._listening:
+            while (queued := _accept(listening)) is not None:
+                if self._secure is not None:
+                    self._secure(queued)
+                else:
+                    self._taken.spawn(self._take(queued))
+
+    async def _take(self, queued: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(self._factory, queued)
 
     def _stop_listening(self) -> None:
@@ -109,10 +142,12 @@ class Listener:
     def _failed(self, error: BaseException) -> None:
         self._log.error("accepting failed", exc_info=error)
 
-    async def aclose(self) -> None:
-        """Leave the group for good."""
+    async def aclose(self, *, succeeded: bool = False) -> None:
+        """Leave the group for good. What is queued is left to the successor if there is one, else it is taken."""
         self._closed = True
         await self._tasks.aclose()
+        if not succeeded:
+            self._take_queued()
         self._stop_listening()
 
 

@@ -74,6 +74,7 @@ REFUSED_REQUEST: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "
 REFUSED_ORIGIN: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "origin")
 REFUSED_FULL: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "full")
 REFUSED_MEMORY: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "memory")
+REFUSED_TLS: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "tls")
 REFUSED_TIMEOUT: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "timeout")
 
 COMMANDS: Final = _metric("commands", "counter", "Commands received from clients")

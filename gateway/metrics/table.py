@@ -4,6 +4,9 @@ The supervisor creates it and passes its file descriptor to the processes that i
 row; the control process reads all of them, at any moment, without asking a worker: it sees the numbers of one that is
 stuck, too. The file has the counters first and then, on pages of their own, the latencies. Aligned 64-bit loads and
 stores are not torn on the platforms we run on, so there is no lock.
+
+While workers are rolled, one and its successor run side by side: each has one of `generations` rows beside each other,
+and readers see their sum.
 """
 
 from __future__ import annotations
@@ -11,38 +14,51 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from gateway.metrics.latency import CONTROL_CELLS, EDGE_CELLS, LatencyRow
-from gateway.metrics.names import CONTROL_OPERATIONS, EDGE_OPERATIONS, METRICS, PID
+from gateway.metrics.names import (
+    BEAT_MS,
+    CONTROL_OPERATIONS,
+    EDGE_OPERATIONS,
+    LISTENING,
+    METRICS,
+    PID,
+    READY,
+    REDIS_CONNECTED,
+    STARTED_S,
+)
 
 CELL_BYTES: Final = 8
 PAGE_CELLS: Final = 4096 // CELL_BYTES
+NO_AMOUNTS: Final = frozenset((PID, BEAT_MS, STARTED_S, READY, REDIS_CONNECTED, LISTENING))
+"""Gauges whose sum over two generations of a worker means nothing."""
 
 
 class CounterTable:
     """`rows` × `len(METRICS)` unsigned 64-bit cells in one shared file descriptor, and the latencies behind them."""
 
-    __slots__ = ("_map", "_view", "fd", "rows")
+    __slots__ = ("_map", "_view", "fd", "generations", "rows")
 
-    def __init__(self, fd: int, rows: int) -> None:
-        """Attach to the table behind `fd`, which stays the caller's to close."""
+    def __init__(self, fd: int, rows: int, generations: int = 1) -> None:
+        """Attach to the table behind `fd`, which stays the caller's to close; `rows` in it, of all generations."""
         self.fd = fd
         self.rows = rows
+        self.generations = generations
         self._map = mmap.mmap(fd, table_bytes(rows))
         self._view = memoryview(self._map).cast("Q")
 
     @classmethod
-    def create(cls, rows: int) -> CounterTable:
+    def create(cls, rows: int, generations: int = 1) -> CounterTable:
         """Make a new table of zeros. Its file has no name: it is gone with the last process that holds it."""
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("nexus-gateway", os.MFD_CLOEXEC)
             os.ftruncate(fd, table_bytes(rows))
-            return cls(fd, rows)
+            return cls(fd, rows, generations)
         with tempfile.TemporaryFile(prefix="nexus-gateway-") as file:
             file.truncate(table_bytes(rows))
-            return cls(os.dup(file.fileno()), rows)
+            return cls(os.dup(file.fileno()), rows, generations)
 
     def row(self, index: int) -> memoryview[int]:
         """The cells of worker `index`, writable, indexed by the constants of `gateway.metrics.names`."""
@@ -65,11 +81,20 @@ class CounterTable:
         return [self.latency_row(index) for index in range(self.rows + 1)]
 
     def live_rows(self) -> Iterator[tuple[int, memoryview[int]]]:
-        """Rows of workers that are running, with their index."""
-        for index in range(self.rows):
-            row = self.row(index)
-            if row[PID]:
-                yield index, row
+        """Slots of workers that are running, with what all generations of their row say together. To be read only."""
+        for slot in range(self.rows // self.generations):
+            first = slot * self.generations
+            rows = [self.row(index) for index in range(first, first + self.generations)]
+            if any(row[PID] for row in rows):
+                yield slot, rows[0] if len(rows) == 1 else _together(rows)
+
+
+def _together(rows: Sequence[memoryview[int]]) -> memoryview[int]:
+    """Sums, so that counters never go back; of what is no amount, the newest."""
+    together = private_row()
+    for cell, values in enumerate(zip(*rows, strict=True)):
+        together[cell] = max(values) if cell in NO_AMOUNTS else sum(values)
+    return together
 
 
 def table_bytes(rows: int) -> int:

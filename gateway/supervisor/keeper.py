@@ -1,5 +1,8 @@
 """Keeps one slot filled: starts its worker, starts another when it has ended, until the gateway stops.
 
+`roll` replaces the worker without a gap: its successor is started with copies of its listening sockets, and only when
+the successor serves does the old one leave and drain. A successor that does not get there changes nothing.
+
 The rule that is easiest to break: the row of a worker that is gone must not go on showing its connections. Gauges are
 set to 0 at its death; counters stay, and the next worker of the slot counts on from them, so that sums over the fleet
 never go back (a reset would be read rightly by Prometheus, too, but would lose what came after the last scrape).
@@ -9,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
     from gateway.clock import Clock
 
 
+Make = Callable[[int, list[int]], Worker]
+"""Makes a worker from its generation and file descriptors of the listening sockets that it goes on with."""
+
+
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """How long the supervisor waits for what. Tests shorten it."""
 
@@ -32,6 +40,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """What edge workers get on top of the drain window and the close time-out, before SIGKILL."""
     control_stop_s: float = 5.0
     """What the control process gets to finish its requests, before SIGKILL."""
+    hand_over_s: float = 2.0
+    """What a worker gets to send copies of its listening sockets. One that does not answer is rolled without them."""
     restart_base_s: float = 0.1
     restart_cap_s: float = 30.0
     restart_reset_s: float = 60.0
@@ -62,21 +72,22 @@ class RestartDelay:
 
 
 class Keeper:
-    """One slot. `make` makes its next worker; `row` is its counters, None for the control process."""
+    """One slot. `make(generation, listening)` makes its next worker; `rows` are the counters of its generations."""
 
     def __init__(
         self,
         name: str,
-        make: Callable[[], Worker],
+        make: Make,
         *,
-        row: memoryview[int] | None,
+        rows: Sequence[memoryview[int]] = (),
         timing: Timing,
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
         self.name = name
         self._make = make
-        self._row = row
+        self._rows = rows
+        self._generation = 0
         self._timing = timing
         self._clock = clock
         self._delay = RestartDelay(timing, random)
@@ -84,6 +95,7 @@ class Keeper:
         self._worker: Worker | None = None
         self._first_start = True
         self._stopping = asyncio.Event()
+        self._succeeded = asyncio.Event()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
 
@@ -96,16 +108,56 @@ class Keeper:
         try:
             while not self._stopping.is_set():
                 started = self._clock.monotonic()
-                await self._run_one()
+                self._succeeded.clear()
+                if self._worker is not None:
+                    replaced = await self._keep(self._worker, started)
+                else:
+                    replaced = await self._start(started)
                 if self._first_start:
                     return
-                if not self._stopping.is_set():
+                if not replaced and not self._stopping.is_set():
                     delay_s = self._delay.after(self._clock.monotonic() - started)
                     self._log.info("worker restarts", in_s=round(delay_s, 2))
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stopping.wait(), delay_s)
+                    await self._pause(delay_s)
         finally:
+            if not self._ready.done():
+                self._ready.set_exception(StartupError(f"worker {self.name} was stopped before it served"))
+                self._ready.exception()  # Nobody may be waiting for it.
             self._ended.set()
+
+    async def roll(self, make: Make, window_s: float, timeout_s: float) -> None:
+        """Replace the worker by one that `make` makes, now and from now on; returns when the old one is gone.
+
+        That one drains over `window_s` and is killed after `timeout_s`. Raises StartupError when the successor does not
+        get to serve: the old worker stays.
+        """
+        old = self._worker
+        if old is None or not old.is_ready:
+            # It is being started anyway, or waits for its restart: the next one is made the new way.
+            self._make = make
+            if old is not None:
+                await self._retire(old, 0.0, timeout_s, succeeded=False)
+            return
+        generation = (self._generation + 1) % len(self._rows) if self._rows else 0
+        listening = await old.hand_over(self._timing.hand_over_s) if self._rows else []
+        successor = make(generation, listening)
+        try:
+            await self._serve(successor)
+            if self._worker is not old:
+                raise StartupError("the worker that it should replace has died meanwhile")
+        except BaseException:
+            await self._forget(successor, generation)
+            raise
+        finally:
+            for fd in listening:
+                os.close(fd)
+        before, self._generation, self._make, self._worker = self._generation, generation, make, successor
+        self._succeeded.set()
+        try:
+            code = await self._retire(old, window_s, timeout_s, succeeded=True)
+            self._log.info("worker replaced", pid=old.pid, successor=successor.pid, exit=describe_exit(code))
+        finally:
+            await self._forget(old, before)
 
     async def stop(self, window_s: float, timeout_s: float) -> None:
         """Drain the worker over `window_s`; SIGKILL after `timeout_s`. Returns when it is gone and `run` at its end."""
@@ -116,36 +168,95 @@ class Keeper:
             await asyncio.wait_for(self._ended.wait(), timeout_s)
         except TimeoutError:
             if self._worker is not None:
-                self._log.warning("worker killed", pid=self._worker.pid, reason=f"did not end within {timeout_s:g} s")
-                self._worker.kill()
+                self._kill(self._worker, timeout_s)
             await self._ended.wait()
 
-    async def _run_one(self) -> None:
-        """One worker from start to end."""
-        worker = self._make()
-        started = self._clock.monotonic()
+    async def _start(self, started: float) -> bool:
+        """One worker from its start to its end, or to its successor."""
+        generation = self._generation
+        worker = self._make(generation, [])
         try:
-            try:
-                await worker.start()
-            except OSError as error:
-                self._report(None, f"cannot start the process: {error.strerror}", 0.0)
-                return
-            self._worker = worker
-            self._log.info("worker started", pid=worker.pid)
-            if self._stopping.is_set():
-                worker.drain(0.0)
-            if await worker.wait_ready(self._timing.ready_timeout_s):
+            await worker.start()
+        except OSError as error:
+            self._report(None, f"cannot start the process: {error.strerror}", 0.0)
+            await self._forget(worker, generation)
+            return False
+        self._worker = worker
+        self._log.info("worker started", pid=worker.pid)
+        if self._stopping.is_set():
+            worker.drain(0.0)
+        return await self._keep(worker, started)
+
+    async def _keep(self, worker: Worker, started: float) -> bool:
+        """Watch a worker that was started. True = it has a successor and is not ours any more; False = it has ended."""
+        generation, replaced = self._generation, False
+        try:
+            if not worker.is_ready and await worker.wait_ready(self._timing.ready_timeout_s):
                 self._log.info("worker ready", pid=worker.pid, after_s=round(self._clock.monotonic() - started, 2))
                 self._first_start = False
                 if not self._ready.done():
                     self._ready.set_result(None)
-            code = await worker.wait_ended()
-            self._report(code, worker.reason, self._clock.monotonic() - started)
+            ending = asyncio.ensure_future(worker.wait_ended())
+            succeeded = asyncio.ensure_future(self._succeeded.wait())
+            try:
+                await asyncio.wait({ending, succeeded}, return_when=asyncio.FIRST_COMPLETED)
+                replaced = self._succeeded.is_set()
+                if not replaced:
+                    self._report(await ending, worker.reason, self._clock.monotonic() - started)
+            finally:
+                ending.cancel()
+                succeeded.cancel()
         finally:
-            self._worker = None
-            await worker.aclose()
-            if self._row is not None:
-                zero_gauges(self._row)
+            if not replaced:
+                self._worker = None
+                await self._forget(worker, generation)
+        return replaced
+
+    async def _serve(self, successor: Worker) -> None:
+        """Start it and wait until it serves. Raises StartupError."""
+        started = self._clock.monotonic()
+        try:
+            await successor.start()
+        except OSError as error:
+            raise StartupError(f"cannot start the process: {error.strerror}") from error
+        self._log.info("worker started", pid=successor.pid, to_replace=self._worker.pid if self._worker else None)
+        waiting = asyncio.ensure_future(successor.wait_ready(self._timing.ready_timeout_s))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if self._stopping.is_set():
+                raise StartupError("the gateway stops")
+            if not await waiting:
+                code = await successor.wait_ended()
+                raise StartupError(successor.reason or f"ended with {describe_exit(code)}; what it wrote is above")
+        finally:
+            waiting.cancel()
+            stopping.cancel()
+        self._log.info("worker ready", pid=successor.pid, after_s=round(self._clock.monotonic() - started, 2))
+
+    async def _retire(self, worker: Worker, window_s: float, timeout_s: float, *, succeeded: bool) -> int:
+        """Drain it, whatever it takes; its return code."""
+        worker.drain(window_s, succeeded=succeeded)
+        try:
+            return await asyncio.wait_for(worker.wait_ended(), timeout_s)
+        except TimeoutError:
+            self._kill(worker, timeout_s)
+            return await worker.wait_ended()
+
+    async def _forget(self, worker: Worker, generation: int) -> None:
+        """Reap the process, and nothing of it is true any more, except what it has counted."""
+        await worker.aclose()
+        if self._rows:
+            zero_gauges(self._rows[generation])
+
+    async def _pause(self, delay_s: float) -> None:
+        """Wait until the restart is due, or the gateway stops."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), delay_s)
+
+    def _kill(self, worker: Worker, timeout_s: float) -> None:
+        self._log.warning("worker killed", pid=worker.pid, reason=f"did not end within {timeout_s:g} s")
+        worker.kill()
 
     def _report(self, code: int | None, reason: str, lived_s: float) -> None:
         how = describe_exit(code) if code is not None else ""

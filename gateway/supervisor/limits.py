@@ -26,7 +26,7 @@ def raise_file_limit() -> int:
     return limit
 
 
-def connections_within(file_limit: int, wanted: int) -> int:
+def connections_within(file_limit: int, wanted: int, *, warn: bool = True) -> int:
     """`limits.max_connections` as a worker with `file_limit` descriptors can keep it. Raises StartupError."""
     possible = file_limit - RESERVED_FILES
     if possible < 1:
@@ -34,7 +34,7 @@ def connections_within(file_limit: int, wanted: int) -> int:
             f"the hard limit on open files is {file_limit} per process, the gateway needs more than {RESERVED_FILES}. "
             "Raise it: `ulimit -Hn`, systemd's LimitNOFILE=, or the container's --ulimit nofile=."
         )
-    if wanted > possible:
+    if warn and wanted > possible:
         get_logger().warning(
             "max connections lowered", configured=wanted, used=possible, file_limit=file_limit, reserve=RESERVED_FILES
         )

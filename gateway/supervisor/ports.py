@@ -1,12 +1,14 @@
 """Reserving the ports before any worker starts, so that port 0 has one answer for all and a taken port one clear error.
 
-A reservation is a socket that is bound and never listens. The kernel hands connections to listening sockets only, so
-it receives nothing, while the number stays ours even when every worker is down. The rule that is easiest to break:
-which of SO_REUSEADDR and SO_REUSEPORT a socket has decides who else may bind (Linux; tests/supervisor/test_ports.py):
+A reservation is a socket that is bound and does not listen here. The kernel hands connections to listening sockets
+only, so it receives nothing, while the number stays ours even when every worker is down. The rule that is easiest to
+break: which of SO_REUSEADDR and SO_REUSEPORT a socket has decides who else may bind (Linux;
+tests/supervisor/test_ports.py):
 
 - public port: SO_REUSEPORT alone. Workers of the same user bind with SO_REUSEPORT (and SO_REUSEADDR, as asyncio does);
   the probe of a second gateway, which has SO_REUSEADDR alone, fails even before our first worker listens.
-- control port: SO_REUSEADDR alone, so that the one control process binds it plainly, as asyncio and uvicorn do.
+- control port: SO_REUSEADDR alone. The control process listens on this very socket, and so does its successor: no call
+  is refused between the two, nor while a control process that died is started again.
 """
 
 from __future__ import annotations
@@ -40,6 +42,11 @@ class ReservedPort:
     def single(cls, host: str, port: int, *, key: str = "control") -> ReservedPort:
         """For one process that listens with SO_REUSEADDR. Raises StartupError."""
         return cls._reserve(host, port, key, shared=False)
+
+    @property
+    def fds(self) -> list[int]:
+        """File descriptors of the sockets; they stay ours."""
+        return [sock.fileno() for sock in self._sockets]
 
     def close(self) -> None:
         """Give the port back."""

@@ -1,10 +1,16 @@
-"""SIGTERM and SIGINT: the first one stops the gateway politely, a second one at once."""
+"""SIGTERM and SIGINT: the first one stops the gateway politely, a second one at once. SIGHUP reloads.
+
+A SIGHUP that comes during a reload is remembered: one more follows. One that comes because the terminal that the
+gateway was started from has gone stops it, as it always does with programs in a terminal.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Coroutine, Iterator
 
 from gateway.log import get_logger
@@ -18,20 +24,31 @@ class StopSignals:
     def __init__(self) -> None:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
+        self.reload = asyncio.Event()
+        """Whoever reloads clears it first."""
         self.exit_code = 0
         """What a shell expects after the second signal: 128 plus its number."""
 
     @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
-        """Take the signals of this process while inside. Only on the main thread."""
+    def installed(self, *, reloads: bool) -> Iterator[None]:
+        """Take the signals of this process while inside, SIGHUP if it `reloads`. Only on the main thread."""
         loop = asyncio.get_running_loop()
         for number in STOPPING:
             loop.add_signal_handler(number, self._received, number)
+        if reloads:
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up, sys.stderr.isatty())
         try:
             yield
         finally:
-            for number in STOPPING:
+            for number in (*STOPPING, signal.SIGHUP) if reloads else STOPPING:
                 loop.remove_signal_handler(number)
+
+    def _hung_up(self, had_terminal: bool) -> None:
+        if had_terminal and not os.isatty(sys.stderr.fileno()):
+            self._received(signal.SIGHUP)
+        else:
+            get_logger().info("reload asked for", signal="SIGHUP")
+            self.reload.set()
 
     def _received(self, number: signal.Signals) -> None:
         if not self.first.is_set():

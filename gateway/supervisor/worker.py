@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.processes import Drain, Failed, SupervisorEnd, child_environment, python_command, wait_exit
+from gateway.log import get_logger
+from gateway.processes import (
+    Drain,
+    Failed,
+    HandOver,
+    SupervisorEnd,
+    child_environment,
+    python_command,
+    receive_sockets,
+    wait_exit,
+)
 
 if TYPE_CHECKING:
     from gateway.processes import WorkerSpec
@@ -27,7 +37,7 @@ HANG_UP_S = 2.0
 class Worker:
     """A process that runs `module` with `spec`."""
 
-    __slots__ = ("_link", "_module", "_process", "_reading", "_ready", "reason", "spec")
+    __slots__ = ("_handover", "_link", "_module", "_process", "_reading", "_ready", "reason", "spec")
 
     def __init__(self, spec: WorkerSpec, module: str) -> None:
         self.spec = spec
@@ -36,6 +46,7 @@ class Worker:
         self._module = module
         self._process: subprocess.Popen[bytes] | None = None
         self._link: SupervisorEnd | None = None
+        self._handover: socket.socket | None = None
         self._reading: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
@@ -51,12 +62,14 @@ class Worker:
     async def start(self) -> None:
         """Start the process and send its spec. Raises OSError when the machine has no process or memory left."""
         ours, theirs = socket.socketpair()
+        self._handover, sending = socket.socketpair()
+        self.spec = msgspec.structs.replace(self.spec, handover_fd=sending.fileno())
         try:
-            with theirs:
+            with theirs, sending:
                 self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - vfork, a millisecond; our own interpreter
                     python_command(self._module, "--link-fd", str(theirs.fileno())),
                     stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno(), self.spec.counters_fd, *self.spec.inherited.values()],
+                    pass_fds=[theirs.fileno(), sending.fileno(), self.spec.counters_fd, *self.spec.listening],
                     env=child_environment(),
                     start_new_session=True,
                 )
@@ -100,10 +113,25 @@ class Worker:
         finally:
             exiting.cancel()
 
-    def drain(self, window_s: float) -> None:
-        """Ask it to close its clients over `window_s` and end. One that does not serve yet gets SIGTERM instead."""
+    async def hand_over(self, timeout_s: float) -> list[int]:
+        """Descriptors of its listening sockets, the caller's to close; empty when it has none or does not answer."""
+        if self._link is None or self._handover is None or not self.is_ready:
+            return []
+        self._link.send(HandOver())
+        sockets = await receive_sockets(self._handover, timeout_s)
+        if sockets is None:
+            get_logger(worker=self.spec.name).warning(
+                "worker keeps its listening sockets", pid=self.pid, reason=f"no answer within {timeout_s:g} s"
+            )
+        return sockets or []
+
+    def drain(self, window_s: float, *, succeeded: bool = False) -> None:
+        """Ask it to close its clients over `window_s` and end. One that does not serve yet gets SIGTERM instead.
+
+        `succeeded`: what waits in the queues of its listening sockets is its successor's.
+        """
         if self.is_ready and self._link is not None:
-            self._link.send(Drain(window_s))
+            self._link.send(Drain(window_s, succeeded))
         else:
             self._running().terminate()
 
@@ -121,6 +149,8 @@ class Worker:
             await asyncio.gather(self._reading, return_exceptions=True)
         if self._link is not None:
             await self._link.aclose()
+        if self._handover is not None:
+            self._handover.close()
 
     async def _read(self, link: SupervisorEnd) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from functools import partial
 from typing import Final
@@ -28,7 +29,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
     clock = SystemClock()
     redis = connect(config.redis)
     prefix = config.redis.prefix
-    table = CounterTable(link.spec.counters_fd, link.spec.counters_rows)
+    table = CounterTable(link.spec.counters_fd, link.spec.counters_rows, link.spec.generations)
     latency = (
         LatencyRecorder(
             table.latency_row(table.rows), clock.monotonic(), clock.time(), slow_s=config.metrics.slow_ms / 1000
@@ -72,7 +73,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
             latency=latency,
         )
     )
-    server = ControlServer(app, open_listeners(config.control.host, config.control.port), link.ready)
+    listening = [socket.socket(fileno=fd) for fd in link.spec.listening]
+    server = ControlServer(app, listening or open_listeners(config.control.host, config.control.port), link.ready)
     get_logger().info("control listening", host=config.control.host, port=config.control.port)
     try:
         async with asyncio.TaskGroup() as group:

@@ -19,7 +19,19 @@ from gateway.backend import Hooks
 from gateway.broker import ChannelLog, CommandQueue, LifecycleStore, PresenceStore, RevocationStore, Subscriber
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config
-from gateway.edge import Canary, Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Relief, Shared, drain, tend
+from gateway.edge import (
+    Canary,
+    Deadlines,
+    KeepaliveWheel,
+    Listener,
+    Opening,
+    Readiness,
+    Relief,
+    Shared,
+    Tls,
+    drain,
+    tend,
+)
 from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Lifecycle, Presence, UserIndex
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
@@ -31,6 +43,8 @@ from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
 from protocol.redis_contract import canary_channel, control_channel
 
+OPENING_PATIENCE_S: Final = 5.0
+"""Time that handshakes under way get when a worker is rolled; when the gateway stops it is 1 s."""
 LARGE_ANSWERS: Final = 16
 """Commands in one round trip where each may answer with a page of a log."""
 
@@ -157,12 +171,24 @@ async def main(link: WorkerEnd, config: Config) -> None:
         closings=Deadlines(clock, config.limits.close_timeout_s),
         ready=readiness.answer,
     )
+    tls = (
+        Tls(
+            config.server,
+            lambda: Opening(shared),
+            counters,
+            handshake_s=config.limits.connect_timeout_s,
+            shutdown_s=config.limits.close_timeout_s,
+        )
+        if config.server.tls_cert
+        else None
+    )
     listener = Listener(
         config.server.host,
         config.server.port,
         lambda: Opening(shared),
         counters,
         max_connections=config.limits.max_connections,
+        secure=tls.accept if tls is not None else None,
     )
     shared.on_change = listener.connections_changed
 
@@ -205,22 +231,34 @@ async def main(link: WorkerEnd, config: Config) -> None:
         ]
         if lifecycle is not None:
             background.append(group.create_task(lifecycle.run(lambda: members(sessions))))
+        if tls is not None:
+            background.append(group.create_task(tls.watch()))
         await readiness.wait_for_redis(config.redis.connect_timeout_s)
         await control.read_revocations()
         await hooks.start()
-        await listener.open()
+        await listener.open(spec.listening)
+        link.listening = lambda: listener.sockets
         readiness.started()
         link.ready()
         await link.stop.wait()
         readiness.draining()
-        await listener.aclose()
-        closed = await drain(shared.connections, SHUTDOWN, link.stop_window_s, random.random)
+        await listener.aclose(succeeded=link.succeeded)
+        closed = await drain(
+            shared.connections,
+            SHUTDOWN,
+            link.stop_window_s,
+            random.random,
+            handshakes=lambda: len(shared.handshakes) + (tls.under_way if tls is not None else 0),
+            patience_s=min(config.limits.connect_timeout_s, OPENING_PATIENCE_S if link.succeeded else 1.0),
+        )
         await shared.all_closed(config.limits.close_timeout_s)
         await presence.flushed()
         await hooks.flushed()
         if lifecycle is not None:
             await lifecycle.finish()
         log.info("drained", clients=closed)
+        if tls is not None:
+            await tls.aclose()
         for task in background:
             task.cancel()
     await hooks.aclose()

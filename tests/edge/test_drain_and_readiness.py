@@ -85,3 +85,26 @@ async def test_a_worker_waits_for_redis_but_starts_without_it() -> None:
     with capture_logs() as lines:
         await Readiness(private_row()).wait_for_redis(0)
     assert [line["event"] for line in lines] == ["starting without redis"]
+
+
+async def test_handshakes_under_way_are_waited_for_and_what_comes_of_them_is_closed(sleeps: list[float]) -> None:
+    world = EdgeWorld()
+    early, late = await world.connected("early"), world.peer()
+    peers: list[Any] = []
+
+    def handshakes() -> int:
+        if len(sleeps) == 3 and not peers:
+            peers.append(world.upgraded())
+            late.vanish()
+        return len(world.shared.handshakes)
+
+    assert (
+        await drain(world.shared.connections, SHUTDOWN, 0.0, lambda: 1.0, handshakes=handshakes, patience_s=60.0) == 2
+    )
+    assert [early.close, peers[0].close] == [(3001, "shutdown")] * 2
+
+
+async def test_handshakes_that_do_not_end_are_waited_for_no_longer_than_that(sleeps: list[float]) -> None:
+    world = EdgeWorld()
+    assert await drain(world.shared.connections, SHUTDOWN, 0.0, lambda: 1.0, handshakes=lambda: 1, patience_s=1.0) == 0
+    assert sum(sleeps) == pytest.approx(1.0, abs=0.05)

@@ -84,3 +84,18 @@ def test_cells_of_one_name_differ_in_their_label_only() -> None:
     for each in METRICS:
         by_name.setdefault(each.name, set()).add((each.kind, each.help, each.label))
     assert all(len(kinds) == 1 for kinds in by_name.values())
+
+
+def test_the_generations_of_a_worker_are_read_together_and_counters_never_go_back() -> None:
+    table = CounterTable.create(4, generations=2)
+    old, new = table.row(2), table.row(3)
+    old[names.PID], old[names.STARTED_S], old[names.CONNECTIONS], old[names.OPENED] = 41, 100, 5, 70
+    new[names.PID], new[names.STARTED_S], new[names.CONNECTIONS], new[names.OPENED] = 42, 200, 2, 3
+    new[names.READY] = 1
+    ((slot, row),) = table.live_rows()
+    assert slot == 1
+    assert [row[cell] for cell in (names.STARTED_S, names.READY, names.CONNECTIONS, names.OPENED)] == [200, 1, 7, 73]
+    old[names.PID] = old[names.CONNECTIONS] = 0
+    ((_, row),) = table.live_rows()
+    assert (row[names.CONNECTIONS], row[names.OPENED]) == (2, 73)
+    os.close(table.fd)

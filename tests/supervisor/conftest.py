@@ -29,6 +29,8 @@ class FakeGateway:
         self.log = folder / "log"
         self.process: subprocess.Popen[bytes]
         self.serving: dict[str, Any] = {}
+        self.sections: dict[str, Any] = {}
+        """The configuration that it was started with."""
 
     def start(
         self, config: dict[str, Any] | None = None, *, behaviour: str = "", timing: dict[str, float] | None = None
@@ -41,7 +43,12 @@ class FakeGateway:
         }
         for name, section in (config or {}).items():
             sections[name] = sections.get(name, {}) | section
-        options = {"config": sections, "timing": {"drain_margin_s": 0.5, "control_stop_s": 0.5} | (timing or {})}
+        self.sections = sections
+        options = {
+            "config": sections,
+            "timing": {"drain_margin_s": 0.5, "control_stop_s": 0.5} | (timing or {}),
+            "reload_from": str(self.folder / "reload.json"),
+        }
         environment = child_environment() | {"FAKE_WORKERS": str(self.folder), "FAKE_BEHAVIOUR": behaviour}
         with self.log.open("wb") as log, (self.folder / "out").open("wb") as out:
             self.process = subprocess.Popen(
@@ -70,7 +77,10 @@ class FakeGateway:
         return sorted(self.folder.glob(f"{what}-{worker}-*"), key=lambda path: path.stat().st_mtime_ns)
 
     def note(self, what: str, worker: str) -> Any:
-        return json.loads(self.notes(what, worker)[-1].read_text())
+        return self.read(self.notes(what, worker)[-1])
+
+    def read(self, note: Path) -> Any:
+        return json.loads(note.read_text())
 
     def pid(self, worker: str) -> int:
         """Of the worker that was started last under that name."""
@@ -81,8 +91,16 @@ class FakeGateway:
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The supervisor's and the workers' log lines with that event."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == event]
+        return [line for line in self.logged_in_order() if line["event"] == event]
+
+    def logged_in_order(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def reload(self, config: dict[str, Any]) -> None:
+        """SIGHUP, with these sections over those of the start."""
+        sections = {name: section | config.get(name, {}) for name, section in (config | self.sections).items()}
+        (self.folder / "reload.json").write_text(json.dumps(sections))
+        self.process.send_signal(signal.SIGHUP)
 
     async def exit_code(self) -> int:
         await wait_until(lambda: self.process.poll() is not None, "the supervisor ends")

@@ -1,9 +1,13 @@
-"""Runs a real supervisor over fake workers, as the CLI would. Prints `Serving` as JSON once it serves."""
+"""Runs a real supervisor over fake workers, as the CLI would. Prints `Serving` as JSON once it serves.
+
+SIGHUP: the file that `reload_from` names is the new configuration, as JSON.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import uvloop
 
@@ -24,7 +28,11 @@ if __name__ == "__main__":
     settings = Config.model_validate(options["config"])
     configure_logging(settings.log, process="supervisor")
     supervisor = Supervisor(
-        settings, edge_module=MODULE, control_module=MODULE, timing=Timing(**options.get("timing", {}))
+        settings,
+        edge_module=MODULE,
+        control_module=MODULE,
+        timing=Timing(**options.get("timing", {})),
+        reread=lambda: Config.model_validate_json(Path(options["reload_from"]).read_bytes()),
     )
     try:
         sys.exit(uvloop.run(supervisor.run(announce)))

@@ -5,6 +5,7 @@ How it behaves is in `FAKE_BEHAVIOUR`: words like `edge-1:unready`, separated by
     refuse    ends at once with a StartupError        unready   never says that it is ready
     stubborn  does not end when it is asked to        busy      blocks its event loop once it is ready
     flaky     ends at once from its second start on   silent  closes its link and goes on
+    stalls    is not ready from its second start on
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
     def behaves(how: str) -> bool:
         return f"{spec.name}:{how}" in behaviour
 
+    stalls = behaves("stalls") and was_started_before()
     if behaves("refuse") or (behaves("flaky") and was_started_before()):
         note("refused", time.monotonic())
         raise StartupError("the fake worker refuses to start")
@@ -49,7 +51,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         row[names.CONNECTIONS] = 7
         row[names.OPENED] += 7
         note("counters", list(row))
-    if behaves("unready"):
+    if behaves("unready") or stalls:
         await link.stop.wait()
         return
     link.ready()
@@ -59,7 +61,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         await link.aclose()
         await asyncio.Event().wait()
     await link.stop.wait()
-    note("stopping", {"window_s": link.stop_window_s, "at": time.monotonic()})
+    note("stopping", {"window_s": link.stop_window_s, "succeeded": link.succeeded, "at": time.monotonic()})
     if behaves("stubborn"):
         await asyncio.Event().wait()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,27 +56,26 @@ class Gateway:
         self.token_options: dict[str, str] = {}
         """What `token` adds to each token: audience, issuer."""
         self._http = httpx.Client(trust_env=False, timeout=10)
-        with tempfile.NamedTemporaryFile("w", prefix="gateway-", suffix=".toml") as file:
-            file.write(to_toml(config))
-            file.flush()
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve", "--config", file.name],
-                env=child_environment(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
-            assert self.process.stderr is not None
-            self.log = Lines(self.process.stderr)
-            self.family: list[psutil.Process] = []
-            """Every process that was ever seen of it, the supervisor first."""
-            try:
-                (line,) = self.log.wait_for(lambda: self.logged("serving"), "the gateway serves")
-                self.look_around()
-            except BaseException:
-                self.kill()
-                raise
+        self.config_file = Path(tempfile.mkdtemp(prefix="gateway-")) / "gateway.toml"
+        self.config_file.write_text(to_toml(config))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", "--config", str(self.config_file)],
+            env=child_environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stderr is not None
+        self.log = Lines(self.process.stderr)
+        self.family: list[psutil.Process] = []
+        """Every process that was ever seen of it, the supervisor first."""
+        try:
+            (line,) = self.log.wait_for(lambda: self.logged("serving"), "the gateway serves")
+            self.look_around()
+        except BaseException:
+            self.kill()
+            raise
         self.url = str(line["websocket"])
         self.control_url = str(line["control"])
         self.public_port = int(self.url.split(":")[2].split("/")[0])
@@ -175,6 +175,11 @@ class Gateway:
 
     # Its end.
 
+    def reload(self, config: Mapping[str, Section] | str) -> None:
+        """Write a new configuration, over the defaults or as it is, and send SIGHUP."""
+        self.config_file.write_text(config if isinstance(config, str) else to_toml(with_defaults(config)))
+        self.process.send_signal(signal.SIGHUP)
+
     def stop(self) -> list[str]:
         """SIGTERM. Asserts that it ends with status 0 and takes everything with it; what it has logged."""
         self.look_around()
@@ -195,6 +200,7 @@ class Gateway:
                 process.kill()
         self.process.wait(DEADLINE_S)
         self.log.join()
+        shutil.rmtree(self.config_file.parent, ignore_errors=True)
         self._http.close()
         if "redis" in self.__dict__:
             self.redis.close()

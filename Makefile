@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls faults lock clean
+.PHONY: help demo test lint bench bench-history bench-tls faults soak lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ bench-history: $(DEV) ## Measure publishing with history, and 10,000 clients tha
 
 faults: $(DEV) ## Break what is around the gateway, count what clients lose, about 80 s (ARGS="--small")
 	@$(BIN)/python -m loadtest.faults $(ARGS)
+
+MINUTES ?= 10
+soak: $(DEV) ## Clients come and go while workers are rolled; what is left of them? (MINUTES=10)
+	@$(BIN)/python -m loadtest.soak --minutes $(MINUTES) $(ARGS)
 
 lock: $(DEV) ## Write the lock files anew
 	@for lock in "requirements.lock --extra=embedded --extra=build" \

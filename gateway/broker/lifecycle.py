@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any, Final, Literal, NamedTuple
 
 from gateway.broker.commands import Argument, CommandQueue
@@ -81,7 +80,10 @@ class LifecycleStore:
 
     def append(self, worker: str, events: Sequence[LifecycleEvent]) -> asyncio.Future[bool]:
         """Write events. False = the worker has no lease any more, and nothing was written."""
-        return converted(self._run("append", worker, *chain.from_iterable(events), size=100 * len(events)), bool)
+        words: list[Argument] = []
+        for each in events:
+            words += (each.number, each.kind, each.client, each.user, each.at_ms, each.channel, each.reason)
+        return converted(self._run("append", worker, *words, size=100 * len(events)), bool)
 
     def end(self, worker: str, at_ms: int) -> asyncio.Future[Reaped]:
         """Forget a worker that ends, and tell of the clients that it leaves behind."""

@@ -28,6 +28,7 @@ async def tend(
     while True:
         counters[names.BEAT_MS] = int(clock.monotonic() * 1000)
         counters[names.REDIS_CHANNELS] = redis_channels()
+        counters[names.TASKS] = len(asyncio.all_tasks())
         for opening in shared.handshakes.expire():
             opening.handshake_timed_out()
         for connection in shared.connects.expire():

@@ -54,6 +54,7 @@ QUEUED_BYTES: Final = _metric("fanout_queued_bytes", "gauge", "Bytes of publicat
 REDIS_CONNECTED: Final = _metric("redis_connected", "gauge", "1 while the subscriber connection to Redis is up")
 REDIS_CHANNELS: Final = _metric("redis_channels", "gauge", "Redis channels the worker is subscribed to")
 LISTENING: Final = _metric("listening", "gauge", "1 while the worker accepts connections, 0 when full or draining")
+TASKS: Final = _metric("tasks", "gauge", "asyncio tasks of the worker: none of them belongs to a single connection")
 MEMORY_USED: Final = _metric(
     "memory_used_bytes", "gauge", "Memory that counts against the limit, as the worker sees it"
 )

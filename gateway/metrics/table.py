@@ -23,6 +23,11 @@ from gateway.metrics.names import (
     CONTROL_OPERATIONS,
     EDGE_OPERATIONS,
     LISTENING,
+    MEMORY_LEVEL,
+    MEMORY_LIMIT,
+    MEMORY_LONGEST_PAUSE_US,
+    MEMORY_STALLED,
+    MEMORY_USED,
     METRICS,
     PID,
     READY,
@@ -32,7 +37,12 @@ from gateway.metrics.names import (
 
 CELL_BYTES: Final = 8
 PAGE_CELLS: Final = 4096 // CELL_BYTES
-NO_AMOUNTS: Final = frozenset((PID, BEAT_MS, STARTED_S, READY, REDIS_CONNECTED, LISTENING))
+NO_AMOUNTS: Final = frozenset(
+    (
+        *(PID, BEAT_MS, STARTED_S, READY, REDIS_CONNECTED, LISTENING),
+        *(MEMORY_USED, MEMORY_LIMIT, MEMORY_LEVEL, MEMORY_STALLED, MEMORY_LONGEST_PAUSE_US),
+    )
+)
 """Gauges whose sum over two generations of a worker means nothing."""
 
 

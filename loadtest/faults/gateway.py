@@ -147,6 +147,10 @@ class Gateway:
         """SIGKILL to one worker."""
         os.kill(self.pids()[worker], signal.SIGKILL)
 
+    def reload(self) -> None:
+        """SIGHUP to the supervisor: it rolls all workers."""
+        self._child.process.send_signal(signal.SIGHUP)
+
     def rss_bytes(self) -> dict[str, int]:
         """Worker → resident memory, of those that run."""
         found = {}
@@ -162,13 +166,25 @@ class Gateway:
 
         Blocks for the answer, some milliseconds.
         """
+        return int(sum(value for _, value in self._samples(f"{metric}_total")))
+
+    def gauges(self, metric: str) -> dict[str, int]:
+        """Worker → a gauge without further labels. Raises BenchError, blocks, as `counted`."""
+        return {line.partition('worker="')[2].partition('"')[0]: int(value) for line, value in self._samples(metric)}
+
+    def gauge(self, metric: str) -> int:
+        """Sum of a gauge over the workers. Raises BenchError, blocks, as `counted`."""
+        return sum(self.gauges(metric).values())
+
+    def _samples(self, name: str) -> list[tuple[str, float]]:
+        """Lines of the exposition with that name, and their values."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"http://{HOST}:{self._control_port}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
-        values = [float(line.rsplit(" ", 1)[1]) for line in lines if line.partition("{")[0] == f"{metric}_total"]
-        if not values:
-            raise BenchError(f"the gateway does not count {metric}")
-        return int(sum(values))
+        found = [(line, float(line.rsplit(" ", 1)[1])) for line in lines if line.partition("{")[0] == name]
+        if not found:
+            raise BenchError(f"the gateway does not show {name}")
+        return found
 
     def _wait_serving(self) -> None:
         until = time.monotonic() + READY_DEADLINE_S

@@ -104,7 +104,7 @@ async def test_a_worker_that_is_replaced_while_it_cannot_answer_is_killed_in_the
     gateway.reload(keepalive(12) | {"server": {"workers": 1}})
     await wait_until(lambda: gateway.logged("worker killed"), "it is killed")
     assert gateway.logged("worker keeps its listening sockets")
-    assert not is_running(old)
+    await wait_until(lambda: not is_running(old), "it is gone")
 
 
 async def test_a_rolled_worker_is_restarted_with_the_new_configuration(gateway: FakeGateway) -> None:

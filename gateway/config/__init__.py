@@ -5,11 +5,11 @@
 """
 
 from gateway.config.checks import warnings
+from gateway.config.control import ApiKey, Control
 from gateway.config.load import LoadedConfig, load_config, read_config
 from gateway.config.model import (
     Auth,
     Config,
-    Control,
     Delivery,
     Keepalive,
     Limits,
@@ -20,6 +20,7 @@ from gateway.config.model import (
 )
 
 __all__ = [
+    "ApiKey",
     "Auth",
     "Config",
     "Control",

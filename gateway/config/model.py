@@ -10,16 +10,14 @@ import ipaddress
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from gateway.config.base import TABLE_NAME, Count, Port, Seconds, Secret, Section
+from gateway.config.control import Control
 
 Who = Literal["nobody", "subscriber", "authenticated", "anyone"]
 SubscribeBy = Literal["nobody", "token", "authenticated", "anyone"]
 SlowConsumer = Literal["catch_up", "conflate", "drop", "disconnect"]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(ge=0, le=31_536_000)]
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Secret = Annotated[str, Field(repr=False)]
-"""A value that no message, log line or listing may show. `repr=False` is what marks a field as secret."""
 
 MIN_SECRET_BYTES = 32
 """RFC 7518 §3.2: a key of the size of the hash output or larger must be used with HMAC."""
@@ -41,12 +39,6 @@ def check_jwks_url(url: str) -> None:
     secure = parts.scheme == "https" and parts.hostname
     if not secure and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         raise ValueError("must be https:// (http:// only on loopback): whoever controls the key set is every user")
-
-
-class Section(BaseModel):
-    """Base of all sections: closed, immutable, with field docstrings as descriptions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Server(Section):
@@ -71,26 +63,6 @@ class Server(Section):
             if origin not in ("*", "null") and ("://" not in origin or origin.count("/") != 2 or "*" in origin):
                 raise ValueError(f'"{origin}" is not an origin: write scheme://host[:port] without a path, or "*"')
         return origins
-
-
-class Control(Section):
-    """The private port: HTTP API for backends, metrics, demo page."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback exposes the metrics to that network."""
-    port: Port = 9000
-    """Port to listen on; 0 = any free one."""
-    api_keys: Annotated[tuple[str, ...], Field(repr=False)] = ()
-    """Keys that backends send as `X-API-Key`. Empty = the API refuses every call."""
-    demo: bool = False
-    """Serve `/demo`, with tokens for whoever opens the page."""
-
-    @field_validator("api_keys")
-    @classmethod
-    def _keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
-        if any(len(key) < 16 for key in keys):
-            raise ValueError("an API key needs at least 16 characters")
-        return keys
 
 
 class Auth(Section):
@@ -267,9 +239,6 @@ class Namespace(Section):
         return self
 
 
-NAMESPACE_NAME = r"^[A-Za-z0-9_.\-]{1,64}$"
-
-
 class Config(Section):
     """The whole configuration."""
 
@@ -281,7 +250,7 @@ class Config(Section):
     keepalive: Keepalive = Keepalive()
     delivery: Delivery = Delivery()
     log: Log = Log()
-    namespaces: dict[Annotated[str, Field(pattern=NAMESPACE_NAME)], Namespace] = Field(
+    namespaces: dict[Annotated[str, Field(pattern=TABLE_NAME)], Namespace] = Field(
         default_factory=lambda: {"default": Namespace()}
     )
 

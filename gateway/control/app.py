@@ -1,25 +1,30 @@
 """Puts the control port's parts together: one FastAPI app, built from its arguments.
 
 The interactive pages of FastAPI are off: they load their scripts from other servers, which private networks do not
-reach and our content security policy does not allow. `/openapi.json` is there for any viewer.
+reach and our content security policy does not allow. `/docs` is a page of our own, `/openapi.json` is there for any
+viewer.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastapi import FastAPI
 
 from gateway import __version__
 from gateway.clock import Clock
 from gateway.config import Config
-from gateway.control.api import KEY_HEADER, KeyCheck, api_router
+from gateway.control.api import api_router
+from gateway.control.batch import Batch
+from gateway.control.catalogue import Backends, all_methods
 from gateway.control.demo_site import Sign, demo_router
+from gateway.control.docs import docs_router
 from gateway.control.exposition import metrics_router
 from gateway.control.fleet import Fleet
 from gateway.control.guard import Guard, HostRules
 from gateway.control.health import health_router
-from gateway.control.publish import Publish, publish_method
+from gateway.control.keys import KeyRing
+from gateway.control.openapi import complete
 from gateway.metrics import CounterTable
 
 
@@ -30,7 +35,7 @@ class ControlParts(NamedTuple):
     """Resolved: no port is 0, `server.workers` is the number of workers there should be."""
     table: CounterTable
     clock: Clock
-    publish: Publish
+    backends: Backends
     sign: Sign | None = None
     """For the demo page; None = no secret to sign with."""
 
@@ -49,28 +54,13 @@ def build_app(parts: ControlParts) -> FastAPI:
     )
     app.include_router(health_router(fleet))
     app.include_router(metrics_router(parts.table, fleet))
-    app.include_router(
-        api_router(
-            [publish_method(parts.publish, config.namespaces, config.limits)],
-            KeyCheck(config.control.api_keys, insecure=config.auth.insecure, hosts=hosts),
-            max_payload_bytes=config.limits.publication_bytes,
-        )
-    )
+    methods = all_methods(config, parts.backends, parts.clock)
+    batch = Batch(methods)
+    keys = KeyRing(config.control, insecure=config.auth.insecure, hosts=hosts)
+    app.include_router(api_router(methods, batch, keys, max_payload_bytes=config.limits.publication_bytes))
+    complete(app, (*methods, batch))
+    app.include_router(docs_router(app.openapi_url or "", app.openapi, config.control.port))
     if config.control.demo:
         app.include_router(demo_router(parts.sign, hosts, websocket_port=config.server.port))
     app.add_middleware(Guard, hosts=hosts)
-    _declare_key(app)
     return app
-
-
-def _declare_key(app: FastAPI) -> None:
-    """Name the API key in the OpenAPI document: the check itself is no FastAPI dependency."""
-    build = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = build()
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["apiKey"] = {"type": "apiKey", "in": "header", "name": KEY_HEADER}
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,89 +1,107 @@
 """The methods of the HTTP API: each is a request, a result, and a coroutine from one to the other.
 
-To add a method, write a module like `publish` that returns a `Method`, and put it into the list in `app`. Routing,
-keys, limits, error modes and the OpenAPI description come by themselves.
+To add a method, write a module like `revoke` that returns a `Method`, and put it into the list in `catalogue`. Routing,
+keys, limits, error modes, batches, the OpenAPI description and `/docs` come by themselves.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from gateway.control.answers import ApiError
-from protocol.codes import BAD_REQUEST
+from gateway.control.keys import Scope
+from gateway.control.streams import Pieces, Stream
+from gateway.errors import BrokerBusy, BrokerError, BrokerUnavailable
+from protocol.codes import BAD_REQUEST, INTERNAL, TOO_MANY_REQUESTS
 from protocol.encodings.json import json_line
 from protocol.errors import DecodeError
 
 Request = TypeVar("Request", bound=msgspec.Struct)
-Call = Callable[[Request], Awaitable[msgspec.Struct]]
+Call = Callable[[Request], Awaitable[msgspec.Struct | Pieces]]
 
 _PLACE: Final = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<field>.*)`$", re.DOTALL)
+
+
+class Nothing(msgspec.Struct):
+    """An empty object."""
 
 
 class Method(Generic[Request]):
     """One method: `POST /api/<name>` with a JSON object."""
 
     def __init__(
-        self, name: str, summary: str, request: type[Request], result: type[msgspec.Struct], call: Call[Request]
+        self,
+        name: str,
+        summary: str,
+        request: type[Request],
+        result: type[msgspec.Struct],
+        call: Call[Request],
+        *,
+        example: str,
+        channels: Callable[[Request], Sequence[str]] | None = None,
+        max_channel_length: int = 0,
+        streams: bool = False,
     ) -> None:
+        """`call` gives a `result`, or one as JSON in pieces (then `streams`). Raises ApiError, BrokerError.
+
+        `channels`: those that a request names; None = it names none and concerns all of them. `example`: a request.
+        """
         self.name = name
         self.summary = summary
         self.request = request
         self.result = result
+        self.example = example
+        self.streams = streams
         self._call = call
+        self._channels = channels
+        self._max_channel_length = max_channel_length
         self._decoder = msgspec.json.Decoder(request)
 
-    async def answer(self, body: bytes) -> bytes:
+    def check_allowed(self, scope: Scope) -> None:
+        """Raises ApiError (103) when the key may not call this at all."""
+        scope.check_method(self.name, names_channels=self._channels is not None)
+
+    async def answer(self, body: bytes, scope: Scope) -> bytes | Stream:
         """The result for a request, both as JSON. Raises ApiError; 107 for a body that is no such request."""
-        return msgspec.json.encode(await self._call(self._decode(body)))
-
-    def _decode(self, body: bytes) -> Request:
-        if not body:
-            raise ApiError(BAD_REQUEST, "body: is empty, a JSON object is expected")
+        self.check_allowed(scope)
+        request = decode_body(self._decoder, body)
+        if self._channels is not None:
+            scope.check_channels(self._channels(request), self._max_channel_length)
         try:
-            # A Raw field is not looked into by the decoder: decode first, so that the whole body is UTF-8.
-            return self._decoder.decode(body if body.isascii() else body.decode())
-        except msgspec.ValidationError as error:
-            raise ApiError(BAD_REQUEST, _in_words(error)) from error
-        except UnicodeDecodeError as error:
-            raise ApiError(BAD_REQUEST, f"body: is not UTF-8 (byte {error.start})") from error
-        except msgspec.DecodeError as error:
-            raise ApiError(BAD_REQUEST, f"body: {_why_no_json(body) or error}") from error
-        except RecursionError as error:
-            raise ApiError(BAD_REQUEST, "body: is nested too deeply") from error
-
-    def describe(self) -> dict[str, Any]:
-        """The operation for OpenAPI: request body and answer."""
-        return {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(self.request)}}},
-            "responses": {
-                "200": {
-                    "description": "The result, or what is wrong with the call",
-                    "content": {
-                        "application/json": {
-                            "schema": {
-                                "oneOf": [
-                                    {"type": "object", "properties": {"result": _schema(self.result)}},
-                                    {"type": "object", "properties": {"error": ERROR_SCHEMA}},
-                                ]
-                            }
-                        }
-                    },
-                },
-                "401": {"description": "No valid key in the header X-API-Key"},
-                "413": {"description": "The body is too large"},
-            },
-        }
+            result = await self._call(request)
+            return msgspec.json.encode(result) if isinstance(result, msgspec.Struct) else await Stream.begin(result)
+        except BrokerError as error:
+            raise of_broker(error) from error
 
 
-ERROR_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {"code": {"type": "integer"}, "message": {"type": "string"}},
-}
-"""JSON Schema of an error."""
+def of_broker(error: BrokerError) -> ApiError:
+    """What the caller is told when Redis does not do what it was asked."""
+    if isinstance(error, BrokerUnavailable):
+        return ApiError(INTERNAL, "temporary, Redis cannot be reached; what was asked for may or may not be done")
+    if isinstance(error, BrokerBusy):
+        return ApiError(TOO_MANY_REQUESTS, f"temporary, {error}")
+    return ApiError(INTERNAL, f"Redis refused: {error}")
+
+
+def decode_body(decoder: msgspec.json.Decoder[Request], body: bytes) -> Request:
+    """The request that a body holds. Raises ApiError (107) with the field at fault."""
+    if not body:
+        raise ApiError(BAD_REQUEST, "body: is empty, a JSON object is expected")
+    try:
+        # A Raw field is not looked into by the decoder: decode first, so that the whole body is UTF-8.
+        return decoder.decode(body if body.isascii() else body.decode())
+    except msgspec.ValidationError as error:
+        raise ApiError(BAD_REQUEST, _in_words(error)) from error
+    except UnicodeDecodeError as error:
+        raise ApiError(BAD_REQUEST, f"body: is not UTF-8 (byte {error.start})") from error
+    except msgspec.DecodeError as error:
+        raise ApiError(BAD_REQUEST, f"body: {_why_no_json(body) or error}") from error
+    except RecursionError as error:
+        raise ApiError(BAD_REQUEST, "body: is nested too deeply") from error
 
 
 def _in_words(error: msgspec.ValidationError) -> str:
@@ -100,10 +118,3 @@ def _why_no_json(body: bytes) -> str:
     except DecodeError as error:
         return str(error)
     return ""
-
-
-def _schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """JSON Schema of a flat struct, inline."""
-    schema = msgspec.json.schema(struct)
-    found: dict[str, Any] = schema["$defs"][struct.__name__]
-    return found

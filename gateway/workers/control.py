@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import sys
+from typing import Final
 
 from gateway.auth.issue import sign_token
 from gateway.broker import CommandQueue
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.control import ControlParts, ControlServer, build_app
+from gateway.control import Backends, ControlParts, ControlServer, NodeRegistry, build_app
 from gateway.control.server import open_listeners
+from gateway.errors import BrokerError
 from gateway.log import get_logger
 from gateway.metrics import CounterTable
 from gateway.processes import WorkerEnd
 from gateway.storage.redis import connect
 from gateway.workers.link import run_worker
-from protocol.redis_contract import publish_channel
+
+LARGE_ANSWERS: Final = 4
+"""Commands in one round trip where each may answer with a page of a log."""
 
 
 async def main(link: WorkerEnd, config: Config) -> None:
     """Serve the control port until the link says stop."""
     clock = SystemClock()
     redis = connect(config.redis)
-    queue = CommandQueue(redis)
-
-    async def publish(channel: str, payload: bytes) -> int:
-        return await queue.publish(publish_channel(config.redis.prefix, channel), payload)
+    writes = CommandQueue(redis)
+    reads = CommandQueue(redis, batch=LARGE_ANSWERS)
+    table = CounterTable(link.spec.counters_fd, link.spec.counters_rows)
+    nodes = NodeRegistry(
+        table, writes, clock, prefix=config.redis.prefix, node=link.spec.node, host=socket.gethostname()
+    )
 
     def sign(user: str, ttl_s: float) -> str:
         auth = config.auth
@@ -42,9 +50,9 @@ async def main(link: WorkerEnd, config: Config) -> None:
     app = build_app(
         ControlParts(
             config=config,
-            table=CounterTable(link.spec.counters_fd, link.spec.counters_rows),
+            table=table,
             clock=clock,
-            publish=publish,
+            backends=Backends.on(writes, reads, nodes, config),
             sign=sign if config.auth.hmac_secret else None,
         )
     )
@@ -52,12 +60,15 @@ async def main(link: WorkerEnd, config: Config) -> None:
     get_logger().info("control listening", host=config.control.host, port=config.control.port)
     try:
         async with asyncio.TaskGroup() as group:
-            queueing = group.create_task(queue.run())
+            background = [group.create_task(part) for part in (writes.run(), reads.run(), nodes.run())]
             serving = group.create_task(server.run_until_stopped())
             await link.stop.wait()
             server.stop()
             await serving
-            queueing.cancel()
+            with contextlib.suppress(BrokerError):  # then the entries are forgotten by themselves
+                await nodes.withdraw()
+            for task in background:
+                task.cancel()
     finally:
         await redis.aclose()
 

@@ -30,13 +30,14 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 def api_router(methods: Sequence[Method[Any]], batch: Batch, keys: KeyRing, *, max_payload_bytes: int) -> APIRouter:
     """A route for each method, and one that tells authenticated callers that there is no such method."""
     router = APIRouter(prefix="/api", tags=["api"])
-    for method in (*methods, batch):
+    operations: list[Method[Any] | Batch] = [*methods, batch]
+    for method in operations:
         max_bytes = max_payload_bytes + BODY_RESERVE_BYTES
+        if method.name in ("batch", "broadcast"):
+            max_bytes = max(BATCH_BYTES, max_bytes)
         router.add_api_route(
             f"/{method.name}",
-            _endpoint(
-                method, keys, max(BATCH_BYTES, max_bytes) if method.name in ("batch", "broadcast") else max_bytes
-            ),
+            _endpoint(method, keys, max_bytes),
             methods=["POST"],
             name=method.name,
             summary=method.summary,

@@ -18,11 +18,12 @@ REF: Final = "#/components/schemas/{name}"
 class Operation(Protocol):
     """What there is to describe about a method."""
 
-    name: str
-    summary: str
-    request: type[msgspec.Struct]
-    result: type[msgspec.Struct]
-    example: str
+    @property
+    def request(self) -> type[msgspec.Struct]: ...
+    @property
+    def result(self) -> type[msgspec.Struct]: ...
+    @property
+    def example(self) -> str: ...
 
 
 def describe(operation: Operation, *, wrapped: bool) -> dict[str, Any]:

@@ -42,12 +42,13 @@ class _Publication(msgspec.Struct, kw_only=True):
     idempotency_key: Annotated[
         str,
         Meta(
-            max_length=MAX_KEY_LENGTH, description="A channel takes one publication with it in five minutes. Log only"
+            max_length=MAX_KEY_LENGTH,
+            description="A channel takes one publication with it in five minutes. History only",
         ),
     ] = ""
     delta: Annotated[bool, Meta(description="Accepted and without effect")] = False
     version: Annotated[
-        int, Meta(ge=0, le=MAX_VERSION, description="Above 0: taken only if above the channel's. Log only")
+        int, Meta(ge=0, le=MAX_VERSION, description="Above 0: taken only if above the channel's. History only")
     ] = 0
     version_epoch: Annotated[
         str, Meta(max_length=MAX_KEY_LENGTH, description="Versions compare only within one epoch")

@@ -24,6 +24,9 @@ from gateway.workers.link import run_worker
 LARGE_ANSWERS: Final = 4
 """Commands in one round trip where each may answer with a page of a log."""
 
+WITHDRAW_WITHIN_S: Final = 1.0
+"""Time that Redis has, at the end, to forget the workers of this node."""
+
 
 async def main(link: WorkerEnd, config: Config) -> None:
     """Serve the control port until the link says stop."""
@@ -65,8 +68,9 @@ async def main(link: WorkerEnd, config: Config) -> None:
             await link.stop.wait()
             server.stop()
             await serving
-            with contextlib.suppress(BrokerError):  # then the entries are forgotten by themselves
-                await nodes.withdraw()
+            with contextlib.suppress(BrokerError, TimeoutError):  # the entries are forgotten by themselves, later
+                async with asyncio.timeout(WITHDRAW_WITHIN_S):
+                    await nodes.withdraw()
             for task in background:
                 task.cancel()
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -28,6 +28,15 @@ from tests.support.redis_server import RedisServer
 KEY = "test-key-0123456789"
 OTHER_KEY = "other-key-0123456789"
 AUTHORITY = "127.0.0.1:9000"
+
+
+async def eventually(condition: Callable[[], Awaitable[object]], what: str) -> None:
+    """Wait for a condition that has to be asked for."""
+    for _ in range(2000):
+        if await condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"not within 20 s: {what}")
 
 
 class FakeRedis(CommandQueue):

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 
 from gateway.errors import BrokerBusy, BrokerRefused, BrokerUnavailable
 from protocol.redis_contract import decode_payload
@@ -147,3 +148,107 @@ async def test_message_says_that_unavailable_redis_is_temporary(control: Control
     control.redis.error = BrokerUnavailable("connection refused")
     error = (await client.post("/api/publish", json={"channel": "news", "data": 1})).json()["error"]
     assert "temporary" in error["message"]
+
+
+# Channels with history, on a real Redis
+
+
+async def test_with_history_the_answer_has_the_position_and_the_log_the_publication(live: Control) -> None:
+    first = await live.result("publish", channel="chat:a", data={"n": 1}, tags={"lang": "de"})
+    second = await live.result("publish", channel="chat:a", b64data="eyJuIjogMn0=")
+    assert (first["offset"], second["offset"], first["epoch"]) == (1, 2, second["epoch"])
+    history = await live.result("history", channel="chat:a", limit=-1)
+    assert history["publications"] == [
+        {"data": {"n": 1}, "offset": 1, "tags": {"lang": "de"}},
+        {"data": {"n": 2}, "offset": 2},
+    ]
+
+
+async def test_skip_history_delivers_without_a_position(live: Control, redis: Redis) -> None:
+    listener = redis.pubsub()
+    await listener.subscribe("gw:pub:chat:a")
+    assert (await listener.get_message(timeout=20))["type"] == "subscribe"
+    assert await live.result("publish", channel="chat:a", data=1, skip_history=True) == {}
+    assert (await listener.get_message(timeout=20))["data"] == b"1"
+    await listener.aclose()
+    assert (await live.result("history", channel="chat:a"))["offset"] == 0
+
+
+async def test_an_idempotency_key_and_a_version_keep_what_is_old_out(live: Control) -> None:
+    first = await live.result("publish", channel="chat:a", data=1, idempotency_key="k")
+    assert await live.result("publish", channel="chat:a", data=1, idempotency_key="k") == first
+    assert (await live.result("publish", channel="chat:a", data=2, version=5, version_epoch="e"))["offset"] == 2
+    assert (await live.result("publish", channel="chat:a", data=3, version=5, version_epoch="e"))["offset"] == 2
+    assert (await live.result("publish", channel="chat:a", data=4, version=5, version_epoch="f"))["offset"] == 3
+    publications = (await live.result("history", channel="chat:a", limit=-1))["publications"]
+    assert [publication["data"] for publication in publications] == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        ({"skip_history": True, "idempotency_key": "k"}, 108, "idempotency_key: cannot go with skip_history"),
+        ({"version": -1}, 107, "version: expected int >= 0"),
+        ({"version": 2**53}, 107, "version: "),
+        ({"version_epoch": "e"}, 107, "version_epoch: needs a version"),
+        ({"idempotency_key": "k" * 256}, 107, "idempotency_key: "),
+        ({"data": "x" * 1_048_570}, 107, "data: makes"),
+    ],
+)
+async def test_what_cannot_be_logged_is_refused_with_the_field(
+    live: Control, more: dict[str, object], code: int, words: str
+) -> None:
+    error = await live.error("publish", **({"channel": "chat:a", "data": 1} | more))
+    assert error[0] == code
+    assert words in error[1]
+    assert (await live.result("history", channel="chat:a"))["offset"] == 0
+
+
+# Broadcast
+
+
+async def test_every_channel_of_a_broadcast_has_its_own_result_or_error(live: Control) -> None:
+    channels = ["chat:a", "news", "nowhere:x", "a b", "", "chat:b"]
+    responses = (await live.result("broadcast", channels=channels, data=1))["responses"]
+    assert [response["result"]["offset"] for response in (responses[0], responses[5])] == [1, 1]
+    assert responses[1] == {"result": {}}
+    assert [response["error"]["code"] for response in responses[2:5]] == [102, 107, 107]
+    responses = (await live.result("broadcast", channels=["chat:a", "news"], data=1, idempotency_key="k"))["responses"]
+    assert responses[0]["result"]["offset"] == 2
+    assert responses[1]["error"]["code"] == 108
+
+
+async def test_a_broadcast_of_much_data_waits_in_waves_and_reaches_everyone(live: Control) -> None:
+    channels = [f"chat:{number}" for number in range(100)]
+    data = "x" * 1_000_000  # together more than may wait for Redis at once
+    responses = (await live.result("broadcast", channels=channels, data=data))["responses"]
+    assert [response["result"]["offset"] for response in responses] == [1] * 100
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"data": 1}, "channels: is missing"),
+        ({"channels": [], "data": 1}, "channels: is missing"),
+        ({"channels": ["a"] * 1001, "data": 1}, "channels: 1001 are given, 1000 are allowed"),
+        ({"channels": "news", "data": 1}, "channels: expected array"),
+        ({"channels": ["news"]}, "data: is missing"),
+        ({"channels": ["news"], "b64data": "!"}, "b64data: is not base64"),
+    ],
+)
+async def test_what_is_wrong_with_a_whole_broadcast_is_one_error(
+    control: Control, body: dict[str, object], words: str
+) -> None:
+    code, message = await control.error("broadcast", **body)
+    assert code == 107
+    assert words in message
+    assert control.redis.published == []
+
+
+async def test_a_broadcast_that_redis_does_not_take_says_so_for_each_channel(control: Control) -> None:
+    control.redis.error = BrokerUnavailable("away")
+    responses = (await control.result("broadcast", channels=["a", "b"], data=1))["responses"]
+    assert [response["error"]["code"] for response in responses] == [100, 100]
+    control.redis.error = BrokerBusy(10_000)
+    responses = (await control.result("broadcast", channels=["a", "b"], data=1))["responses"]
+    assert [response["error"]["code"] for response in responses] == [111, 111]

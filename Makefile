@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench faults lock clean
+.PHONY: help demo test lint bench bench-history faults lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,11 @@ test: $(DEV) tests/sdk/node_modules ## Set everything up and run all tests (ARGS
 lint: $(DEV) ## Style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(DEV) ## Measure this gateway and others side by side, about four minutes (ARGS="--quick")
+bench: $(DEV) bench-history ## Measure this gateway and others side by side, about five minutes (ARGS="--quick")
 	@$(BIN)/python -m loadtest.bench $(ARGS)
+
+bench-history: $(DEV) ## Measure publishing with history, and 10,000 clients that recover (ARGS="--quick")
+	@$(BIN)/python -m loadtest.history $(filter --quick --strict,$(ARGS))
 
 faults: $(DEV) ## Break what is around the gateway, count what clients lose, about 80 s (ARGS="--small")
 	@$(BIN)/python -m loadtest.faults $(ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 
@@ -90,3 +90,22 @@ class Steps:
             future._asyncio_future_blocking = False
             self._waits_for = future
             future.add_done_callback(self._step)
+
+
+def all_done(futures: Sequence[asyncio.Future[None]]) -> asyncio.Future[None]:
+    """Done when all of `futures` are, which never fail. Without a task, unlike `asyncio.gather`, so that `Steps` can
+    wait for it."""
+    if len(futures) == 1:
+        return futures[0]
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    left = len(futures)
+
+    def one(_done: asyncio.Future[None]) -> None:
+        nonlocal left
+        left -= 1
+        if not left and not done.done():
+            done.set_result(None)
+
+    for each in futures:
+        each.add_done_callback(one)
+    return done

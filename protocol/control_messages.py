@@ -134,12 +134,26 @@ SURVEY_PAGE: Final = 1000
 ControlMessage = DisconnectClients | UnsubscribeClients | SubscribeClients | RefreshClients | Revoked | Survey
 
 _decoder: Final[msgspec.json.Decoder[ControlMessage]] = msgspec.json.Decoder(ControlMessage)
+_page_decoder: Final = msgspec.json.Decoder(SurveyPage)
 _encoder: Final = msgspec.json.Encoder()
 
 
 def encode_control(message: ControlMessage) -> bytes:
     """The payload of one message."""
     return _encoder.encode(message)
+
+
+def encode_page(page: SurveyPage) -> bytes:
+    """One element of the list that answers a survey."""
+    return _encoder.encode(page)
+
+
+def decode_page(payload: bytes) -> SurveyPage:
+    """What an element says. Raises EnvelopeError."""
+    try:
+        return _page_decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise EnvelopeError(str(error)) from error
 
 
 def decode_control(payload: bytes) -> ControlMessage:

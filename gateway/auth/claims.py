@@ -68,3 +68,5 @@ class SubscriptionClaims(msgspec.Struct, frozen=True, kw_only=True):
     override: Override = Override()
     token_id: str = ""
     """`jti`."""
+    issued_at: float | None = None
+    """`iat`, seconds since 1970 UTC."""

@@ -17,7 +17,7 @@ from jwt.algorithms import Algorithm, ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
 from msgspec import Raw
 
-from gateway.config.model import check_jwks_url
+from gateway.config.base import check_jwks_url
 
 FETCH_TIMEOUT_S: Final = 5.0
 MAX_DOCUMENT_BYTES: Final = 262_144

@@ -136,6 +136,7 @@ class TokenVerifier:
             data=_document(payload.data, payload.b64data, "data"),
             override=_override(payload.override),
             token_id=payload.jti or "",
+            issued_at=None if payload.iat is UNSET else payload.iat,
         )
 
     def _verify(self, token: str) -> tuple[_Payload, float | None]:

@@ -5,6 +5,7 @@ what the worker is subscribed to goes through `Subscriber`, whose connection ans
 """
 
 from gateway.broker.commands import CommandQueue
+from gateway.broker.functions import keep_functions
 from gateway.broker.log import ChannelLog, Page, Published
 from gateway.broker.presence import PresenceStore
 from gateway.broker.revocations import RevocationStore
@@ -19,4 +20,5 @@ __all__ = [
     "RevocationStore",
     "Subscriber",
     "SubscriberListener",
+    "keep_functions",
 ]

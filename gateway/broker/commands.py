@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from redis.exceptions import (
     BusyLoadingError,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis as RedisClient
 
 MAX_WAITING: Final = 10_000
-"""Commands that wait for Redis; above it `submit` refuses."""
+"""Commands that wait for Redis, and what they have grown by; above it `submit` refuses."""
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """Bytes that wait for Redis; above it `submit` refuses."""
 BATCH: Final = 500
@@ -42,9 +42,35 @@ class ScriptUnknown(BrokerRefused):
     """Redis does not know the script of an EVALSHA: nothing was done."""
 
 
-class _Waiting(NamedTuple):
-    arguments: tuple[Argument, ...]
+class Growing(Protocol):
+    """A command that may get more arguments until it is sent."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its larger arguments, so far."""
+        ...
+
+    @property
+    def operations(self) -> int:
+        """What it counts, so far, against MAX_WAITING."""
+        ...
+
+    def arguments(self) -> tuple[Argument, ...]:
+        """The command with all its arguments. Asked for when it is sent."""
+        ...
+
+
+class _Fixed(NamedTuple):
+    words: tuple[Argument, ...]
     size: int
+    operations: int = 1
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return self.words
+
+
+class _Waiting(NamedTuple):
+    command: Growing
     done: asyncio.Future[Any]
 
 
@@ -57,6 +83,7 @@ class CommandQueue:
         self._batch = batch
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        self._operations = 0
         self._wake = asyncio.Event()
 
     def publish(self, channel: bytes, payload: bytes) -> asyncio.Future[int]:
@@ -69,13 +96,30 @@ class CommandQueue:
         Raises BrokerBusy at once when too much waits; the future raises BrokerUnavailable (it may or may not have been
         carried out) or BrokerRefused.
         """
-        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES:
-            raise BrokerBusy(len(self._waiting))
+        return self.submit_growing(_Fixed(arguments, size))
+
+    def submit_growing(self, command: Growing) -> asyncio.Future[Any]:
+        """Queue a command that may grow while it waits. As `submit`."""
+        self._take(command.size)
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(arguments, size, done))
-        self._waiting_bytes += size
+        self._waiting.append(_Waiting(command, done))
         self._wake.set()
         return done
+
+    @property
+    def newest(self) -> Growing | None:
+        """The last command in the queue, which may still grow without overtaking anything; None = all are sent."""
+        return self._waiting[-1].command if self._waiting else None
+
+    def grow(self, size: int) -> None:
+        """The newest command is about to grow by one operation of `size` bytes. Raises BrokerBusy: then it must not."""
+        self._take(size)
+
+    def _take(self, size: int) -> None:
+        if self._operations >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES:
+            raise BrokerBusy(self._operations)
+        self._operations += 1
+        self._waiting_bytes += size
 
     async def run(self) -> None:
         """Send what is queued until cancelled; what is queued then fails with BrokerUnavailable."""
@@ -86,19 +130,20 @@ class CommandQueue:
                 self._wake.clear()
                 while self._waiting:
                     batch = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
-                    self._waiting_bytes -= sum(waiting.size for waiting in batch)
+                    self._waiting_bytes -= sum(waiting.command.size for waiting in batch)
+                    self._operations -= sum(waiting.command.operations for waiting in batch)
                     await self._send(batch)
         finally:
             for waiting in (*batch, *self._waiting):
                 _settle(waiting.done, BrokerUnavailable("the gateway is stopping"))
             self._waiting.clear()
-            self._waiting_bytes = 0
+            self._waiting_bytes = self._operations = 0
 
     async def _send(self, batch: list[_Waiting]) -> None:
         try:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for waiting in batch:
-                    pipeline.execute_command(*waiting.arguments)
+                    pipeline.execute_command(*waiting.command.arguments())
                 answers: list[Any] = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             answers = [BrokerUnavailable(str(error))] * len(batch)

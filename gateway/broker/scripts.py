@@ -12,7 +12,7 @@ from functools import partial
 from importlib import resources
 from typing import Any, Final, TypeVar
 
-from gateway.broker.commands import Argument, CommandQueue, ScriptUnknown
+from gateway.broker.commands import Argument, CommandQueue, Growing, ScriptUnknown
 from gateway.errors import BrokerError
 
 T = TypeVar("T")
@@ -45,16 +45,31 @@ class Script:
     ) -> asyncio.Future[Any]:
         """Queue one run of the script. Raises and gives what `CommandQueue.submit` does."""
         tail = (len(keys), *keys, *arguments)
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         first = commands.submit("EVALSHA", self.digest, *tail, size=size)
+        return self._or_again(commands, first, lambda: tail, lambda: size)
+
+    def submit_growing(self, commands: CommandQueue, command: Growing) -> asyncio.Future[Any]:
+        """Queue one run of the script: `command` is the whole EVALSHA. Raises and gives what `submit` does."""
+        first = commands.submit_growing(command)
+        return self._or_again(commands, first, lambda: command.arguments()[2:], lambda: command.size)
+
+    def _or_again(
+        self,
+        commands: CommandQueue,
+        first: asyncio.Future[Any],
+        tail: Callable[[], tuple[Argument, ...]],
+        size: Callable[[], int],
+    ) -> asyncio.Future[Any]:
+        """The answer; with the source, if Redis does not know the digest."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         first.add_done_callback(partial(self._answered, commands, tail, size, done))
         return done
 
     def _answered(
         self,
         commands: CommandQueue,
-        tail: tuple[Argument, ...],
-        size: int,
+        tail: Callable[[], tuple[Argument, ...]],
+        size: Callable[[], int],
         done: asyncio.Future[Any],
         first: asyncio.Future[Any],
     ) -> None:
@@ -62,7 +77,7 @@ class Script:
         if isinstance(error, ScriptUnknown):
             # Nothing was done. The source goes along once more, in its turn behind what was queued meanwhile.
             try:
-                again = commands.submit("EVAL", self.source, *tail, size=size)
+                again = commands.submit("EVAL", self.source, *tail(), size=size())
             except BrokerError as busy:
                 _fail(done, busy)
             else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.config.model import Config, is_loopback
+from gateway.config.base import is_loopback
+from gateway.config.model import Config
 from gateway.config.schema import env_name
 
 
@@ -34,10 +35,6 @@ def warnings(config: Config) -> list[str]:
         found.append("[auth] hmac_secret_previous is the same as hmac_secret: the secret was not rotated")
     if "*" in server.allowed_origins:
         found.append('[server] allowed_origins = ["*"]: a page of any site may connect from a visitor\'s browser')
-    for name, limited in control.keys.items():
-        for namespace in limited.namespaces:
-            if namespace not in config.namespaces:
-                found.append(f'[control.keys.{name}] namespaces: no namespace "{namespace}" is configured')
     if not is_loopback(control.host):
         found.append(
             f'[control] host = "{control.host}": the metrics and the HTTP API are open to that network; '

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.checks import unreachable
 from gateway.config.model import Config
-from gateway.config.schema import NAMESPACES, SettingPath, is_secret, table_of
+from gateway.config.schema import NAMESPACES, SettingPath, is_secret
 from gateway.config.sources import Origin, Places, Setting, from_environment, from_file, from_flags, from_table
 from gateway.errors import ConfigError
 
@@ -60,7 +60,11 @@ def read_config(
     """As `load_config`, with the origin of every value."""
     preset = from_table(presets or {}, "preset", Places("preset"))
     file = from_file(path) if path is not None else from_table({}, "file", Places(""))
-    named = [table for setting in (*preset.settings, *file.settings) if (table := table_of(setting.path))]
+    named = [
+        setting.path[1]
+        for setting in (*preset.settings, *file.settings)
+        if setting.path[0] == NAMESPACES and setting.path[1:]
+    ]
     sources = (preset, file, from_environment(environ, named), from_flags(flags))
 
     settings: dict[SettingPath, Setting] = {}
@@ -114,8 +118,7 @@ def _responsible(detail: ErrorDetails, settings: Mapping[SettingPath, Setting]) 
     for length in range(len(path), 0, -1):
         if path[:length] in settings:
             return settings[path[:length]]
-    while not (inside := [setting for setting in settings.values() if setting.path[: len(path)] == path]):
-        path = path[:-1]
+    inside = [setting for setting in settings.values() if setting.path[: len(path)] == path]
     named = [setting for setting in inside if setting.path[-1] in detail["msg"]]
     return (named or inside)[-1]
 
@@ -123,8 +126,7 @@ def _responsible(detail: ErrorDetails, settings: Mapping[SettingPath, Setting]) 
 def _problem(detail: ErrorDetails, setting: Setting) -> str:
     message = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
     if detail["loc"][-1] == "[key]":
-        kind = "namespace" if detail["loc"][0] == NAMESPACES else "key"
-        message = f'the name of a {kind} is 1 to 64 letters, digits, "_", "." or "-"'
+        message = 'the name of a namespace is 1 to 64 letters, digits, "_", "." or "-"'
     elif message.startswith("must") and not isinstance(setting.value, (dict, list)) and not is_secret(setting.path):
         message += f", is {json.dumps(setting.value, default=str, ensure_ascii=False)}"
     index = next((f" item {part + 1}" for part in detail["loc"] if isinstance(part, int)), "")

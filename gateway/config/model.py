@@ -6,39 +6,16 @@ a TOML file, the environment and flags.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from gateway.config.base import TABLE_NAME, Count, Port, Seconds, Secret, Section
-from gateway.config.control import Control
-
-Who = Literal["nobody", "subscriber", "authenticated", "anyone"]
-SubscribeBy = Literal["nobody", "token", "authenticated", "anyone"]
-SlowConsumer = Literal["catch_up", "conflate", "drop", "disconnect"]
+from gateway.config.base import Port, Seconds, Secret, Section, check_jwks_url, long_enough
+from gateway.config.keys import ApiKey
+from gateway.config.namespace import Namespace
 
 MIN_SECRET_BYTES = 32
 """RFC 7518 §3.2: a key of the size of the hash output or larger must be used with HMAC."""
-
-
-def is_loopback(host: str) -> bool:
-    """True for `localhost` and for addresses that only this machine reaches."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def check_jwks_url(url: str) -> None:
-    """Raise ValueError unless nobody on the way can change what `url` answers, and it may be written to the log."""
-    parts = urlsplit(url)
-    if parts.port == 0 or "@" in parts.netloc:
-        raise ValueError("must not contain a user name or password, nor port 0")
-    secure = parts.scheme == "https" and parts.hostname
-    if not secure and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
-        raise ValueError("must be https:// (http:// only on loopback): whoever controls the key set is every user")
 
 
 class Server(Section):
@@ -63,6 +40,33 @@ class Server(Section):
             if origin not in ("*", "null") and ("://" not in origin or origin.count("/") != 2 or "*" in origin):
                 raise ValueError(f'"{origin}" is not an origin: write scheme://host[:port] without a path, or "*"')
         return origins
+
+
+class Control(Section):
+    """The private port: HTTP API for backends, metrics, demo page."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback exposes the metrics to that network."""
+    port: Port = 9000
+    """Port to listen on; 0 = any free one."""
+    api_keys: Annotated[tuple[str, ...], Field(repr=False)] = ()
+    """Keys that backends send as `X-API-Key`, each for everything. Without any key the API refuses every call."""
+    keys: Annotated[tuple[ApiKey, ...], Field(repr=False)] = ()
+    """Keys that may do some things only: `name`, `key`, and any of `methods` and `namespaces`."""
+    demo: bool = False
+    """Serve `/demo`, with tokens for whoever opens the page."""
+
+    @field_validator("api_keys")
+    @classmethod
+    def _long_enough(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(long_enough(key) for key in keys)
+
+    @field_validator("keys")
+    @classmethod
+    def _distinct(cls, keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+        if len({key.name for key in keys}) < len(keys) or len({key.key for key in keys}) < len(keys):
+            raise ValueError("two keys have the same name, or are the same")
+        return keys
 
 
 class Auth(Section):
@@ -197,46 +201,7 @@ class Log(Section):
     """auto = console on a terminal, else JSON, one object per line."""
 
 
-class Namespace(Section):
-    """Rules for the channels `<name>:…`; `default` is for channels without a namespace."""
-
-    history_size: Count = 0
-    """Publications kept per channel; 0 = none."""
-    history_ttl_s: Seconds = 0.0
-    """Time that publications are kept."""
-    recover: bool = False
-    """Clients that come back get what they missed. Needs history."""
-    recover_mode: Literal["log", "cache"] = "log"
-    """log = everything that was missed; cache = the newest publication whenever somebody subscribes."""
-    presence: bool = False
-    """Keep who is subscribed."""
-    join_leave: bool = False
-    """Tell every subscriber who joins and leaves. Clients of a worker that died leave only where `presence` is on."""
-    subscribe_by: SubscribeBy = "authenticated"
-    """Who may subscribe."""
-    publish_by: Who = "nobody"
-    """Which clients may publish. Backends publish through Redis or the API in any case."""
-    history_by: Who = "subscriber"
-    """Which clients may read the history."""
-    presence_by: Who = "subscriber"
-    """Which clients may read the presence."""
-    slow_consumer: SlowConsumer = "catch_up"
-    """What happens to a subscriber whose send budget is used up. `catch_up` needs history; without it, `drop`."""
-    server_side: tuple[str, ...] = ()
-    """Channels of this namespace, by full name, that every client is subscribed to when it connects."""
-
-    @property
-    def has_history(self) -> bool:
-        """Whether publications are kept: both bounds are set."""
-        return self.history_size > 0 and self.history_ttl_s > 0
-
-    @model_validator(mode="after")
-    def _history_is_whole(self) -> Namespace:
-        if (self.history_size > 0) != (self.history_ttl_s > 0):
-            raise ValueError("history needs both history_size and history_ttl_s")
-        if self.recover and not self.history_size:
-            raise ValueError("recover = true needs history_size and history_ttl_s")
-        return self
+NAMESPACE_NAME = r"^[A-Za-z0-9_.\-]{1,64}$"
 
 
 class Config(Section):
@@ -250,7 +215,7 @@ class Config(Section):
     keepalive: Keepalive = Keepalive()
     delivery: Delivery = Delivery()
     log: Log = Log()
-    namespaces: dict[Annotated[str, Field(pattern=TABLE_NAME)], Namespace] = Field(
+    namespaces: dict[Annotated[str, Field(pattern=NAMESPACE_NAME)], Namespace] = Field(
         default_factory=lambda: {"default": Namespace()}
     )
 

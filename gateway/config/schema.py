@@ -1,27 +1,24 @@
 """Which settings there are, read off the models, so that a key is declared in one place only.
 
-A setting is named by its path: `("server", "port")`, `("namespaces", "chat", "publish_by")`,
-`("control", "keys", "billing", "methods")`. The last two stand in tables whose names are the user's own.
+A setting is named by its path: `("server", "port")`, `("namespaces", "chat", "publish_by")`.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, get_origin
+from typing import Final, get_origin
 
 from pydantic.fields import FieldInfo
 
 from gateway.config.base import Section
-from gateway.config.control import ApiKey
-from gateway.config.model import Config, Namespace
+from gateway.config.model import Config
+from gateway.config.namespace import Namespace
 
 SettingPath = tuple[str, ...]
 
 ENV_PREFIX: Final = "GATEWAY_"
 NAMESPACES: Final = "namespaces"
-TABLES: Final[Mapping[SettingPath, type[Section]]] = {(NAMESPACES,): Namespace, ("control", "keys"): ApiKey}
-"""Where tables with names of the user's own stand → what is in each."""
 
 
 def sections() -> Mapping[str, type[Section]]:
@@ -33,23 +30,13 @@ def sections() -> Mapping[str, type[Section]]:
     return found
 
 
-def keys_of(section: str) -> Mapping[str, FieldInfo]:
-    """The keys of a section, without its tables."""
-    fields = sections()[section].model_fields
-    return {key: field for key, field in fields.items() if (section, key) not in TABLES}
-
-
-def table_of(path: SettingPath) -> SettingPath:
-    """The table, with its name, that `path` names or stands in; () = in none."""
-    return next((path[: len(home) + 1] for home in TABLES if path[: len(home)] == home and len(path) > len(home)), ())
-
-
 def field_at(path: SettingPath) -> FieldInfo | None:
     """The field that `path` names, or None when there is none."""
-    if table := table_of(path):
-        return TABLES[table[:-1]].model_fields.get(path[-1]) if len(path) == len(table) + 1 else None
-    if len(path) == 2 and path[0] in sections():
-        return keys_of(path[0]).get(path[1])
+    match path:
+        case (str(section), str(key)) if section in sections():
+            return sections()[section].model_fields.get(key)
+        case (section, _, str(key)) if section == NAMESPACES:
+            return Namespace.model_fields.get(key)
     return None
 
 
@@ -63,28 +50,14 @@ def is_list(field: FieldInfo) -> bool:
     return get_origin(field.annotation) is tuple
 
 
-def all_settings(tables: Iterable[SettingPath]) -> Iterator[tuple[SettingPath, FieldInfo]]:
-    """Every setting, in the order of the models, with those of the given tables behind their sections."""
-    found = list(tables)
-    for section in (*sections(), NAMESPACES):
-        if section != NAMESPACES:
-            yield from (((section, key), field) for key, field in keys_of(section).items())
-        for table in found:
-            if table[0] == section:
-                yield from (((*table, key), field) for key, field in TABLES[table[:-1]].model_fields.items())
-
-
-def tables_in(config: Config) -> list[SettingPath]:
-    """Every table that a configuration has."""
-    return [(*home, name) for home in TABLES for name in value_at(config, home)]
-
-
-def value_at(config: Config, path: SettingPath) -> Any:
-    """The value of a setting, or of all tables of a kind."""
-    value: Any = config
-    for name in path:
-        value = value[name] if isinstance(value, Mapping) else getattr(value, name)
-    return value
+def all_settings(namespaces: Iterable[str]) -> Iterator[tuple[SettingPath, FieldInfo]]:
+    """Every setting, in the order of the models, with those of the given namespaces."""
+    for section, model in sections().items():
+        for key, field in model.model_fields.items():
+            yield (section, key), field
+    for namespace in namespaces:
+        for key, field in Namespace.model_fields.items():
+            yield (NAMESPACES, namespace, key), field
 
 
 def env_name(path: SettingPath) -> str:
@@ -94,7 +67,7 @@ def env_name(path: SettingPath) -> str:
 
 def toml_name(path: SettingPath) -> str:
     """How a person finds `path` in a TOML file: `[server] port`."""
-    depth = len(table_of(path)) or 1
+    depth = 2 if path[0] == NAMESPACES else 1
     header = f"[{'.'.join(path[:depth])}]"
     return " ".join((header, *path[depth:]))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.config.load import LoadedConfig
 from gateway.config.model import Config
-from gateway.config.schema import SettingPath, all_settings, env_name, is_secret, tables_in, toml_name, value_at
+from gateway.config.schema import NAMESPACES, SettingPath, all_settings, env_name, is_secret, toml_name
 
 MASK: Final = "********"
 
@@ -18,29 +18,27 @@ MASK: Final = "********"
 def as_toml(loaded: LoadedConfig) -> Iterator[str]:
     """Lines of a TOML document with every value and, as a comment, where it came from. Secrets are masked."""
     section: SettingPath = ()
-    for path, _ in all_settings(tables_in(loaded.config)):
+    for path, _ in all_settings(loaded.config.namespaces):
         if path[:-1] != section:
             if section:
                 yield ""
             section = path[:-1]
             yield f"[{'.'.join(_bare_or_quoted(name) for name in section)}]"
-        value = value_at(loaded.config, path)
+        value = _value(loaded.config, path)
         yield f"{f'{path[-1]} = {toml_value(_shown(path, value))}':<40} # {_origin(loaded, path)}"
 
 
 def as_variables() -> Iterator[str]:
     """Every environment variable with its default and its meaning, as lines of a commented-out env file."""
     defaults = Config()
-    for path, field in all_settings(tables_in(defaults)):
+    for path, field in all_settings(defaults.namespaces):
         for line in (field.description or "").splitlines():
             yield f"# {line}"
-        value = value_at(defaults, path)
+        value = _value(defaults, path)
         text = ",".join(value) if isinstance(value, tuple) else value if isinstance(value, str) else json.dumps(value)
         yield f"# {env_name(path)}={text}"
         yield ""
     yield "# Rules of another namespace: its name in the place of DEFAULT, as in GATEWAY_NAMESPACES__CHAT__PUBLISH_BY."
-    yield "# A key for the HTTP API that may do only some things, with a name of yours in the place of BILLING:"
-    yield "# as in GATEWAY_CONTROL__KEYS__BILLING__KEY, …__BILLING__METHODS and …__BILLING__NAMESPACES (empty = all)."
     yield "# Lists: separated by commas, or as JSON."
 
 
@@ -67,6 +65,12 @@ def _without_password(url: str) -> str:
     # redis-py takes a password from the query, too.
     query = re.sub(r"((?:^|&)[^=&]*password[^=&]*=)[^&]*", rf"\1{MASK}", parts.query, flags=re.IGNORECASE)
     return parts._replace(netloc=f"{user}:{MASK}@{host}" if colon else f"{user}{at}{host}", query=query).geturl()
+
+
+def _value(config: Config, path: SettingPath) -> Any:
+    if path[0] == NAMESPACES:
+        return getattr(config.namespaces[path[1]], path[2])
+    return getattr(getattr(config, path[0]), path[1])
 
 
 def _origin(loaded: LoadedConfig, path: SettingPath) -> str:

@@ -15,19 +15,17 @@ from typing import Any, Final, Literal, NamedTuple
 
 from pydantic.fields import FieldInfo
 
+from gateway.config.namespace import Namespace
 from gateway.config.schema import (
     ENV_PREFIX,
     NAMESPACES,
-    TABLES,
     SettingPath,
     closest,
     did_you_mean,
     env_name,
     field_at,
     is_list,
-    keys_of,
     sections,
-    table_of,
     toml_name,
 )
 
@@ -66,14 +64,15 @@ def from_table(table: Mapping[str, Any], origin: Origin, places: Places) -> Sour
     """Settings of a nested table, as TOML gives it."""
     source = Source([], [])
     for section, content in table.items():
-        if (section,) in TABLES:
-            _take_tables(source, (section,), content, origin, places)
+        if section == NAMESPACES:
+            for namespace, rules in _table(source, (section,), content, places).items():
+                path: SettingPath = (section, namespace)
+                # A namespace counts even when it has no rules of its own.
+                source.settings.append(Setting(path, {}, origin, places.name(path)))
+                _take(source, path, _table(source, path, rules, places), Namespace.model_fields, origin, places)
         elif section in sections():
-            rules = dict(_table(source, (section,), content, places))
-            for home in TABLES:
-                if home[0] == section and home[1] in rules:
-                    _take_tables(source, home, rules.pop(home[1]), origin, places)
-            _take(source, (section,), rules, keys_of(section), origin, places)
+            rules = _table(source, (section,), content, places)
+            _take(source, (section,), rules, sections()[section].model_fields, origin, places)
         elif isinstance(content, dict):
             hint = did_you_mean(closest(section, [*sections(), NAMESPACES]))
             source.problems.append(f"{places.name((section,))}: there is no such section{hint}")
@@ -87,14 +86,6 @@ def _table(source: Source, path: SettingPath, content: object, places: Places) -
         return content
     source.problems.append(f"{places.name(path)}: must be a section")
     return {}
-
-
-def _take_tables(source: Source, home: SettingPath, content: object, origin: Origin, places: Places) -> None:
-    for name, rules in _table(source, home, content, places).items():
-        path = (*home, name)
-        # A namespace counts even when it has no rules of its own.
-        source.settings.append(Setting(path, {}, origin, places.name(path)))
-        _take(source, path, _table(source, path, rules, places), TABLES[home].model_fields, origin, places)
 
 
 def _take(
@@ -148,7 +139,7 @@ class Places:
 
 _KEY: Final = r"""(?:[A-Za-z0-9_\-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _KEYS: Final = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
-_HEADER: Final = re.compile(rf"\s*\[\s*({_KEYS})\s*\]")
+_HEADER: Final = re.compile(rf"\s*\[{{1,2}}\s*({_KEYS})\s*\]")
 _ASSIGNMENT: Final = re.compile(rf"\s*({_KEYS})\s*=")
 
 
@@ -195,21 +186,21 @@ def from_file(path: Path) -> Source:
     return from_table(table, "file", Places(str(path), text))
 
 
-def from_environment(environ: Mapping[str, str], tables: Iterable[SettingPath]) -> Source:
+def from_environment(environ: Mapping[str, str], namespaces: Iterable[str]) -> Source:
     """Settings of variables `GATEWAY_<SECTION>__<KEY>`. Others are not looked at: Kubernetes makes GATEWAY_PORT itself.
 
-    `tables`: those that have a name already, for the ones with characters that no variable's name can have.
+    `namespaces`: those that have a name already, for the ones with characters that no variable's name can have.
     """
-    named = {env_name(table): table for table in tables}
+    named = {env_name((name,)): name for name in namespaces}
     source = Source([], [])
     for variable, text in sorted(environ.items()):
         words = variable.upper().removeprefix(ENV_PREFIX).lower().split("__")
         if not variable.upper().startswith(ENV_PREFIX) or len(words) < 2:
             continue
         path: SettingPath = tuple(words)
-        if (home := table_of(path)[:-1]) and len(words) > len(home) + 1:
-            table = (*home, "__".join(words[len(home) : -1]))
-            path = (*named.get(env_name(table), table), words[-1])
+        if words[0] == NAMESPACES and len(words) > 2:
+            name = "__".join(words[1:-1])
+            path = (NAMESPACES, named.get(env_name((name,)), name), words[-1])
         field = field_at(path)
         if field is None:
             source.problems.append(f"{variable}: there is no such setting{_closest_variable(path)}")
@@ -226,13 +217,12 @@ def from_environment(environ: Mapping[str, str], tables: Iterable[SettingPath]) 
 
 def _closest_variable(path: SettingPath) -> str:
     """The variable that was probably meant, as a hint."""
-    if table := table_of(path):
-        inside = len(path) > len(table)
-        home: SettingPath = table if inside or table[0] != NAMESPACES else (NAMESPACES, "default")
-        known: Iterable[str] = TABLES[table[:-1]].model_fields
+    if path[0] == NAMESPACES:
+        home: SettingPath = path[:-1] if len(path) > 2 else (NAMESPACES, "default")
+        known: Iterable[str] = Namespace.model_fields
     else:
         home = (path[0] if path[0] in sections() else closest(path[0], sections()),)
-        known = keys_of(home[0]) if home[0] else ()
+        known = sections()[home[0]].model_fields if home[0] else ()
     key = closest(path[-1], known)
     if not key:
         home = next(((name,) for name, model in sections().items() if path[-1] in model.model_fields), ())

@@ -1,14 +1,14 @@
 """The control port: HTTP API for backends, health and metrics of all workers, the demo page.
 
 This room may block nothing but itself: it shares no loop with client connections. It reads the workers' counters from
-shared memory and works on Redis; what workers have to hear, they hear through Redis. The rule that is easiest to break:
-everything that a browser can reach here goes through `guard`, because a page from anywhere can send requests to a port
-on loopback.
+shared memory and talks to them through Redis only. The rule that is easiest to break: everything that a
+browser can reach here goes through `guard`, because a page from anywhere can send requests to a port on loopback.
 """
 
 from gateway.control.app import ControlParts, build_app
-from gateway.control.catalogue import Backends
+from gateway.control.bus import Bus
+from gateway.control.fleet import Fleet
 from gateway.control.nodes import NodeRegistry
 from gateway.control.server import ControlServer
 
-__all__ = ["Backends", "ControlParts", "ControlServer", "NodeRegistry", "build_app"]
+__all__ = ["Bus", "ControlParts", "ControlServer", "Fleet", "NodeRegistry", "build_app"]

@@ -7,10 +7,12 @@ refused before a method is looked at (no key, body too large) is a status in bot
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
 from fastapi import Response
+from fastapi.responses import StreamingResponse
 
 from gateway.errors import GatewayError
 from protocol.codes import (
@@ -67,14 +69,29 @@ class Answer(Response):
         super().__init__(body, status, {"cache-control": "no-store", **(headers or {})})
 
 
-def result(document: bytes) -> Answer:
-    """The answer of a call that worked; `document` is the result as JSON."""
-    return Answer(b'{"result":%b}' % document)
+def result(document: bytes | AsyncIterator[bytes], *, top_level: bool = False) -> Response:
+    """The answer of a call that worked; `document` is the result as JSON, or makes it while it is sent."""
+    head, tail = (b"", b"") if top_level else (b'{"result":', b"}")
+    if isinstance(document, bytes):
+        return Answer(b"%b%b%b" % (head, document, tail))
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield head
+        async for chunk in document:
+            yield chunk
+        yield tail
+
+    return StreamingResponse(chunks(), media_type=Answer.media_type, headers={"cache-control": "no-store"})
+
+
+def error_document(problem: ApiError) -> bytes:
+    """An error as JSON."""
+    return msgspec.json.encode({"code": problem.code, "message": problem.message})
 
 
 def error(problem: ApiError, *, transport: bool) -> Answer:
     """The answer of a call that did not."""
-    body = msgspec.json.encode({"code": problem.code, "message": problem.message})
+    body = error_document(problem)
     if transport:
         return Answer(body, STATUSES.get(problem.code, 500))
     return Answer(b'{"error":%b}' % body)

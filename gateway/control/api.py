@@ -5,50 +5,73 @@ The order matters: nothing of a body is read before the key is right, and no mor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hmac
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
+from gateway.config import ApiKey
 from gateway.control import answers
 from gateway.control.answers import ApiError, RequestError
-from gateway.control.batch import Batch
-from gateway.control.keys import KeyRing
+from gateway.control.guard import HostRules, check_same_origin
 from gateway.control.methods import Method
-from gateway.control.openapi import describe
-from gateway.control.streams import Stream, StreamedAnswer, wrapped
-from protocol.codes import BAD_REQUEST, METHOD_NOT_FOUND
+from protocol.codes import BAD_REQUEST, METHOD_NOT_FOUND, UNAUTHORIZED
 
+KEY_HEADER: Final = "X-API-Key"
 MODE_HEADER: Final = "X-Centrifugo-Error-Mode"
 BODY_RESERVE_BYTES: Final = 4096
 """Room in a body for everything but the payload."""
-BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Body of a batch or a broadcast, at most, where that is more than that of the others."""
 
 
-def api_router(methods: Sequence[Method[Any]], batch: Batch, keys: KeyRing, *, max_payload_bytes: int) -> APIRouter:
+class KeyCheck:
+    """Lets in whoever sends one of the keys."""
+
+    def __init__(self, keys: Sequence[str], limited: Sequence[ApiKey], *, insecure: bool, hosts: HostRules) -> None:
+        """`limited`: keys for some things. `insecure`: without any key, everyone but foreign web pages may call."""
+        self._keys: list[tuple[bytes, ApiKey | None]] = [(key.encode(), None) for key in keys]
+        self._keys += [(key.key.encode(), key) for key in limited]
+        self._insecure = insecure
+        self._hosts = hosts
+
+    def __call__(self, request: Request) -> ApiKey | None:
+        """What limits the caller; None = nothing. Raises RequestError."""
+        given = request.headers.get(KEY_HEADER)
+        if not self._keys:
+            if self._insecure:
+                check_same_origin(request, self._hosts)
+                return None
+            raise _no_entry("no API key is configured, so the API refuses every call: set control.api_keys")
+        if given is None:
+            raise _no_entry(f"the header {KEY_HEADER} is missing")
+        # Every key is compared, each in constant time: how long it takes says nothing about them.
+        sent = given.encode("latin-1")
+        matches = [(hmac.compare_digest(sent, key), limits) for key, limits in self._keys]
+        found = [limits for matched, limits in matches if matched]
+        if not found:
+            raise _no_entry(f"the key in the header {KEY_HEADER} is not one of control.api_keys or control.keys")
+        return None if None in found else found[0]
+
+
+def api_router(methods: Iterable[Method[Any]], check_key: KeyCheck, *, max_payload_bytes: int) -> APIRouter:
     """A route for each method, and one that tells authenticated callers that there is no such method."""
     router = APIRouter(prefix="/api", tags=["api"])
-    operations: list[Method[Any] | Batch] = [*methods, batch]
-    for method in operations:
-        max_bytes = max_payload_bytes + BODY_RESERVE_BYTES
-        if method.name in ("batch", "broadcast"):
-            max_bytes = max(BATCH_BYTES, max_bytes)
+    for method in methods:
         router.add_api_route(
             f"/{method.name}",
-            _endpoint(method, keys, max_bytes),
+            _endpoint(method, check_key, max_payload_bytes + BODY_RESERVE_BYTES + method.body_bytes),
             methods=["POST"],
             name=method.name,
             summary=method.summary,
             response_class=Response,
-            openapi_extra=describe(method, wrapped=method is not batch),
+            openapi_extra=method.describe() | {"security": [{"apiKey": []}]},
         )
 
     @router.post("/{name}", include_in_schema=False)
     async def unknown(request: Request, name: str) -> Response:
         try:
-            keys.scope_of(request)
+            check_key(request)
         except RequestError as problem:
             return answers.refusal(problem)
         return answers.error(ApiError(METHOD_NOT_FOUND, name), transport=_transport(request))
@@ -56,24 +79,18 @@ def api_router(methods: Sequence[Method[Any]], batch: Batch, keys: KeyRing, *, m
     return router
 
 
-def _endpoint(method: Method[Any] | Batch, keys: KeyRing, max_bytes: int) -> Any:
+def _endpoint(method: Method[Any], check_key: KeyCheck, max_bytes: int) -> Any:
     async def endpoint(request: Request) -> Response:
         try:
-            scope = keys.scope_of(request)
-            method.check_allowed(scope)
+            key = check_key(request)
             body = await read_body(request, max_bytes)
-            result = await method.answer(body, scope)
+            return answers.result(await method.answer(body, key), top_level=method.top_level)
         except RequestError as problem:
             return answers.refusal(problem)
         except ApiError as problem:
             return answers.error(problem, transport=_transport(request))
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is left to read it
-        if isinstance(method, Batch):
-            return StreamedAnswer(result.pieces()) if isinstance(result, Stream) else answers.Answer(result)
-        if isinstance(result, Stream):
-            return StreamedAnswer(wrapped(b'{"result":', result.pieces(), b"}"))
-        return answers.result(result)
 
     return endpoint
 
@@ -93,6 +110,10 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
 def _transport(request: Request) -> bool:
     return request.headers.get(MODE_HEADER, "").lower() == "transport"
+
+
+def _no_entry(message: str) -> RequestError:
+    return RequestError(401, UNAUTHORIZED, message, {"www-authenticate": f'ApiKey header="{KEY_HEADER}"'})
 
 
 def _too_large(max_bytes: int) -> RequestError:

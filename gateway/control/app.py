@@ -1,30 +1,35 @@
 """Puts the control port's parts together: one FastAPI app, built from its arguments.
 
 The interactive pages of FastAPI are off: they load their scripts from other servers, which private networks do not
-reach and our content security policy does not allow. `/docs` is a page of our own, `/openapi.json` is there for any
-viewer.
+reach and our content security policy does not allow. `/openapi.json` is there for any viewer.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI
 
 from gateway import __version__
 from gateway.clock import Clock
 from gateway.config import Config
-from gateway.control.api import api_router
-from gateway.control.batch import Batch
-from gateway.control.catalogue import Backends, all_methods
+from gateway.control.api import KEY_HEADER, KeyCheck, api_router
+from gateway.control.batch import Batch, rpc_method
+from gateway.control.bus import Bus
+from gateway.control.clients import client_methods
 from gateway.control.demo_site import Sign, demo_router
 from gateway.control.docs import docs_router
 from gateway.control.exposition import metrics_router
+from gateway.control.fields import Channels
 from gateway.control.fleet import Fleet
 from gateway.control.guard import Guard, HostRules
 from gateway.control.health import health_router
-from gateway.control.keys import KeyRing
-from gateway.control.openapi import complete
+from gateway.control.methods import Method, schemas
+from gateway.control.nodes import NodeRegistry, info_method
+from gateway.control.publish import Publishing, broadcast_method, publish_method
+from gateway.control.reading import reading_methods
+from gateway.control.surveys import channels_method
 from gateway.metrics import CounterTable
 
 
@@ -35,7 +40,9 @@ class ControlParts(NamedTuple):
     """Resolved: no port is 0, `server.workers` is the number of workers there should be."""
     table: CounterTable
     clock: Clock
-    backends: Backends
+    bus: Bus
+    fleet: Fleet
+    nodes: NodeRegistry
     sign: Sign | None = None
     """For the demo page; None = no secret to sign with."""
 
@@ -44,7 +51,7 @@ def build_app(parts: ControlParts) -> FastAPI:
     """The app. Opens nothing and starts nothing."""
     config = parts.config
     hosts = HostRules.of(config)
-    fleet = Fleet(parts.table, config.server.workers, parts.clock)
+    fleet = parts.fleet
     app = FastAPI(
         title="nexus-gateway",
         version=__version__,
@@ -54,13 +61,43 @@ def build_app(parts: ControlParts) -> FastAPI:
     )
     app.include_router(health_router(fleet))
     app.include_router(metrics_router(parts.table, fleet))
-    methods = all_methods(config, parts.backends, parts.clock)
-    batch = Batch(methods)
-    keys = KeyRing(config.control, insecure=config.auth.insecure, hosts=hosts)
-    app.include_router(api_router(methods, batch, keys, max_payload_bytes=config.limits.publication_bytes))
-    complete(app, (*methods, batch))
-    app.include_router(docs_router(app.openapi_url or "", app.openapi, config.control.port))
+    methods = api_methods(parts)
+    check_key = KeyCheck(config.control.api_keys, config.control.keys, insecure=config.auth.insecure, hosts=hosts)
+    app.include_router(api_router(methods, check_key, max_payload_bytes=config.limits.publication_bytes))
     if config.control.demo:
         app.include_router(demo_router(parts.sign, hosts, websocket_port=config.server.port))
     app.add_middleware(Guard, hosts=hosts)
+    _complete_openapi(app, methods)
+    app.include_router(docs_router(app.openapi))
     return app
+
+
+def api_methods(parts: ControlParts) -> list[Method[Any]]:
+    """Every method of the HTTP API."""
+    bus, config = parts.bus, parts.config
+    channels = Channels(config.namespaces, config.limits.channel_length)
+    publishing = Publishing(bus, channels, config.limits)
+    methods: list[Method[Any]] = [
+        publish_method(publishing),
+        broadcast_method(publishing),
+        *client_methods(bus, channels, parts.clock),
+        *reading_methods(bus, channels),
+        info_method(parts.nodes),
+        channels_method(bus),
+        rpc_method(),
+    ]
+    return [*methods, Batch(methods)]
+
+
+def _complete_openapi(app: FastAPI, methods: Sequence[Method[Any]]) -> None:
+    """Add the API key and the schemas to the OpenAPI document: the key check and the methods are none of FastAPI's."""
+    build = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = build()
+        components = document.setdefault("components", {})
+        components.setdefault("securitySchemes", {})["apiKey"] = {"type": "apiKey", "in": "header", "name": KEY_HEADER}
+        components.setdefault("schemas", {}).update(schemas(methods))
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

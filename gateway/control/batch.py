@@ -1,130 +1,111 @@
-"""`batch`: many commands in one request, each with its own result or error.
-
-One after the other, or at once with `parallel`. Commands that answer with a whole channel are streamed in either case,
-and in their turn, so that one channel's page is in memory at a time.
-"""
+"""`batch`: several calls in one request, and `rpc`, which this gateway has nobody to ask for."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from typing import Annotated, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import UNSET, Raw
 
-from gateway.control.answers import ApiError
-from gateway.control.keys import Scope
-from gateway.control.methods import Method, decode_body
-from gateway.control.publish import ApiErrorBody
-from gateway.control.streams import Pieces, Stream, wrapped
-from protocol.codes import BAD_REQUEST, METHOD_NOT_FOUND
+from gateway.config import ApiKey
+from gateway.control.answers import ApiError, error_document
+from gateway.control.methods import Chunks, Method
+from protocol.codes import BAD_REQUEST, LIMIT_EXCEEDED, METHOD_NOT_FOUND, NOT_AVAILABLE
+from protocol.commands import Data
 
 MAX_COMMANDS: Final = 1000
-"""Commands of one batch."""
-AT_ONCE: Final = 100
+"""Commands in one batch."""
+TOGETHER: Final = 50
 """Commands of a parallel batch that are under way at once."""
-FLUSH_BYTES: Final = 65_536
-"""Replies are sent together until they have that size."""
+BODY_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of all its commands."""
 
 
 class BatchRequest(msgspec.Struct):
-    """Commands."""
+    """`commands`: objects with one field, the name of a method, that holds its request. `parallel`: in any order."""
 
-    commands: Annotated[
-        list[dict[str, Raw]], Meta(description=f'Objects {{"<method>": <request>}}, at most {MAX_COMMANDS}; no batch')
-    ] = []
-    parallel: Annotated[bool, Meta(description="Do not wait for one before the next begins")] = False
+    commands: list[dict[str, Raw]] = []
+    parallel: bool = False
 
 
 class BatchResult(msgspec.Struct):
-    """One reply for each command, in their order: `{"<method>": <result>}` or `{"error": …}`."""
+    """For each command an object with the name of its method and the result, or with `error`."""
 
     replies: list[dict[str, Any]]
 
 
-class Batch:
-    """The method `batch`. Its answer is the result itself, without `{"result": …}` around it."""
+class RpcRequest(msgspec.Struct):
+    method: str = ""
+    params: Data = UNSET
 
-    name: Final = "batch"
-    summary: Final = "Carry out many commands"
-    request: Final = BatchRequest
-    result: Final = BatchResult
-    example: Final = '{"commands": [{"publish": {"channel": "news", "data": 1}}, {"info": {}}]}'
 
-    def __init__(self, methods: Iterable[Method[Any]]) -> None:
+class RpcResult(msgspec.Struct):
+    data: Any = None
+
+
+class Batch(Method[BatchRequest]):
+    """`batch` over other methods. Each command is checked against the caller's key by itself."""
+
+    def __init__(self, methods: Sequence[Method[Any]]) -> None:
+        super().__init__(
+            "batch",
+            "Several calls in one request",
+            BatchRequest,
+            BatchResult,
+            self._not_called,
+            body_bytes=BODY_BYTES,
+            top_level=True,
+        )
         self._methods: Mapping[str, Method[Any]] = {method.name: method for method in methods}
-        self._decoder = msgspec.json.Decoder(BatchRequest)
 
-    def check_allowed(self, scope: Scope) -> None:
-        """Whether the key may call this is asked for each command."""
-
-    async def answer(self, body: bytes, scope: Scope) -> Stream:
-        """The replies. Raises ApiError (107) for a body that is no batch."""
-        request = decode_body(self._decoder, body)
+    async def answer(self, body: bytes, key: ApiKey | None) -> bytes | Chunks:
+        """One reply for each command, in their order; the answer is sent while the commands are carried out."""
+        request = self.decode(body)
         if len(request.commands) > MAX_COMMANDS:
-            raise ApiError(BAD_REQUEST, f"commands: {len(request.commands)} are given, {MAX_COMMANDS} are allowed")
-        return await Stream.begin(_joined(self._replies(request, scope)))
+            raise ApiError(LIMIT_EXCEEDED, f"commands: {len(request.commands)}, at most {MAX_COMMANDS} are allowed")
+        return self._replies(request, key)
 
-    async def _replies(self, request: BatchRequest, scope: Scope) -> AsyncGenerator[bytes | Pieces, None]:
-        """A reply for each command: whole, or in pieces."""
-        early: list[bytes | Pieces | None] = [None] * len(request.commands)
-        if request.parallel:
-            under_way = asyncio.Semaphore(AT_ONCE)
+    async def _replies(self, request: BatchRequest, key: ApiKey | None) -> Chunks:
+        yield b'{"replies":['
+        together = TOGETHER if request.parallel else 1
+        for start in range(0, len(request.commands), together):
+            some = request.commands[start : start + together]
+            done = await asyncio.gather(*(self._call_one(command, key) for command in some))
+            for number, (name, result) in enumerate(done, start):
+                separator = b"," if number else b""
+                if isinstance(result, ApiError):
+                    yield separator + b'{"error":%b}' % error_document(result)
+                elif isinstance(result, bytes):
+                    yield separator + b'{"%b":%b}' % (name.encode(), result)
+                else:
+                    yield separator + b'{"%b":' % name.encode()
+                    async for chunk in result:
+                        yield chunk
+                    yield b"}"
+        yield b"]}"
 
-            async def answer(command: dict[str, Raw]) -> bytes | Pieces | None:
-                if self._streams(command):
-                    return None
-                async with under_way:
-                    return await self._reply(command, scope)
-
-            early = await asyncio.gather(*map(answer, request.commands))
-        for command, reply in zip(request.commands, early, strict=True):
-            yield reply if reply is not None else await self._reply(command, scope)
-
-    def _streams(self, command: dict[str, Raw]) -> bool:
-        return any((method := self._methods.get(name)) is not None and method.streams for name in command)
-
-    async def _reply(self, command: dict[str, Raw], scope: Scope) -> bytes | Pieces:
+    async def _call_one(self, command: Mapping[str, Raw], key: ApiKey | None) -> tuple[str, bytes | Chunks | ApiError]:
+        name = next(iter(command), "")
         try:
-            name, body = self._taken_apart(command)
+            if len(command) != 1:
+                raise ApiError(BAD_REQUEST, f"commands: an object with {len(command)} fields, one is expected")
             method = self._methods.get(name)
             if method is None:
-                raise ApiError(METHOD_NOT_FOUND, name)
-            result = await method.answer(body, scope)
+                raise ApiError(METHOD_NOT_FOUND, f"{name:.64}")
+            return name, await method.answer(bytes(command[name]), key)
         except ApiError as problem:
-            return b'{"error":%b}' % msgspec.json.encode(ApiErrorBody(problem.code, problem.message))
-        if isinstance(result, Stream):
-            return wrapped(b'{"%b":' % name.encode(), result.pieces(), b"}")
-        return b'{"%b":%b}' % (name.encode(), result)
+            return name, problem
 
-    def _taken_apart(self, command: dict[str, Raw]) -> tuple[str, bytes]:
-        """Name and request. Raises ApiError (107)."""
-        if len(command) != 1:
-            raise ApiError(BAD_REQUEST, 'commands: each must be an object with one key, as {"publish": {…}}')
-        ((name, body),) = command.items()
-        if name == self.name:
-            raise ApiError(BAD_REQUEST, "commands: a batch cannot hold a batch")
-        return name, bytes(body)
+    async def _not_called(self, _request: BatchRequest) -> BatchResult:
+        raise AssertionError("a batch is answered by its commands")
 
 
-async def _joined(replies: AsyncGenerator[bytes | Pieces, None]) -> Pieces:
-    """The whole answer, small replies together in one piece."""
-    waiting = bytearray(b'{"replies":[')
-    separator = b""
-    async with contextlib.aclosing(replies):
-        async for reply in replies:
-            waiting += separator
-            separator = b","
-            if isinstance(reply, bytes):
-                waiting += reply
-            else:
-                async with contextlib.aclosing(reply):
-                    async for piece in reply:
-                        yield bytes(waiting) + piece
-                        waiting.clear()
-            if len(waiting) >= FLUSH_BYTES:
-                yield bytes(waiting)
-                waiting.clear()
-    yield bytes(waiting) + b"]}"
+def rpc_method() -> Method[RpcRequest]:
+    """`rpc`."""
+
+    async def call(_request: RpcRequest) -> RpcResult:
+        raise ApiError(NOT_AVAILABLE, "no backend answers rpc in this configuration")
+
+    return Method("rpc", "Call a method of the backend", RpcRequest, RpcResult, call)

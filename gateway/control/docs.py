@@ -1,6 +1,6 @@
-"""`/docs`: the API for people, one page made from the OpenAPI document. No script, and nothing from other servers.
+"""`/docs`: the HTTP API as a page, made from the OpenAPI document.
 
-The style sheet stands in the page, and its content security policy names the digest of just that.
+No script and nothing from other servers: it works in networks without a way out, and under the strictest policy.
 """
 
 from __future__ import annotations
@@ -8,148 +8,133 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from typing import Any, Final
 
 from fastapi import APIRouter, Response
 
+from gateway.control.answers import STATUSES
+from gateway.control.api import KEY_HEADER, MODE_HEADER
 from protocol.codes import ERRORS
 
 STYLE: Final = """
-:root{color-scheme:light dark;--line:#8884;--dim:#777}
-body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1.5rem}
-h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.5rem;border-top:1px solid var(--line);padding-top:1rem}
-h3{font-size:1rem;margin-bottom:.3rem}
-code,pre{font:14px/1.45 ui-monospace,monospace}
-pre{border:1px solid var(--line);border-radius:6px;padding:.7rem;overflow-x:auto}
-table{border-collapse:collapse;width:100%}
-th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line)}
-nav a{display:inline-block;margin-right:1rem}.dim{color:var(--dim)}
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
+body { max-width: 60rem; margin: 0 auto; padding: 1rem; }
+h2 { margin: 2.5rem 0 0; font-family: ui-monospace, monospace; font-size: 1.15rem; }
+p { margin: .25rem 0 .75rem; }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884; }
+th { font-weight: 600; }
+pre { overflow-x: auto; padding: .75rem; background: #8882; border-radius: .4rem; }
+code, pre { font-family: ui-monospace, monospace; font-size: .875rem; }
+nav a { margin-right: .75rem; white-space: nowrap; }
 """
-POLICY: Final = (
-    "default-src 'none'; "
-    f"style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-FIRST: Final = ("channel", "channels", "user")
-"""Fields that come first, whatever the order of the structs."""
-ERROR_MEANINGS: Final = {
-    100: "Redis does not answer, or not every worker did; the same call may work a moment later",
-    102: "the namespace of the channel is not configured",
-    103: "the API key may not do that",
-    104: "there is no such method",
-    106: "the answer would be too large",
-    107: "the request is wrong; the message begins with the name of the field",
-    108: "the channel, or this version, has not what is asked for",
-    111: "too much waits for Redis; try again",
-    112: "the log has begun anew since that position",
+_DIGEST: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+POLICY: Final = f"default-src 'none'; style-src 'sha256-{_DIGEST}'; frame-ancestors 'none'; base-uri 'none'"
+_EXAMPLES: Final[Mapping[str, object]] = {
+    "channel": "news",
+    "channels": ["news", "chat:lobby"],
+    "data": {"text": "hello"},
+    "user": "42",
+    "limit": 10,
+    "pattern": "chat:*",
+    "uid": "token-id",
+    "commands": [{"publish": {"channel": "news", "data": 1}}, {"presence_stats": {"channel": "news"}}],
+    "method": "greet",
+    "params": {},
 }
+"""What a field holds in an example; others are left out."""
+
+Json = Mapping[str, Any]
 
 
-def docs_router(openapi_url: str, document: Callable[[], dict[str, Any]], port: int) -> APIRouter:
-    """The page. `document` gives the OpenAPI document; `port`: for the examples."""
+def docs_router(openapi: Callable[[], Json]) -> APIRouter:
+    """The page."""
     router = APIRouter()
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        page = "\n".join(render(document(), openapi_url, f"http://localhost:{port}"))
+        page = "\n".join(_page(openapi()))
         headers = {"content-security-policy": POLICY, "cache-control": "no-cache"}
-        return Response(page, media_type="text/html", headers=headers)
+        return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
     return router
 
 
-def render(document: dict[str, Any], openapi_url: str, address: str) -> Iterator[str]:
-    """The lines of the page."""
-    schemas = document["components"]["schemas"]
-    title = f"{escape(document['info']['title'])} {escape(document['info']['version'])}"
-    methods = {path.rpartition("/")[2]: item["post"] for path, item in document["paths"].items() if "/api/" in path}
-    yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}: HTTP API</title>'
+def _page(document: Json) -> Iterator[str]:
+    calls = {path.rpartition("/")[2]: item["post"] for path, item in document["paths"].items() if "/api/" in path}
+    title = f"{document['info']['title']} {document['info']['version']}: HTTP API"
+    yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<style>{STYLE}</style></head><body><h1>{title}: HTTP API</h1>"
+    yield f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>"
     yield (
-        "<p><code>POST /api/&lt;method&gt;</code> with a JSON object and the header <code>X-API-Key</code>. The answer "
-        'has status 200 and is <code>{"result": …}</code> or <code>{"error": {"code", "message"}}</code>; with the '
-        "header <code>X-Centrifugo-Error-Mode: transport</code>, errors are statuses. Status 401: no valid key; 413: "
-        "the body is too large. Fields that are not listed are ignored. "
-        f'<a href="{escape(openapi_url)}">OpenAPI document</a></p>'
+        f"<p>Every call is <code>POST /api/&lt;method&gt;</code> with a JSON object and the header "
+        f'<code>{KEY_HEADER}</code>. It is answered with <code>{{"result": …}}</code> or '
+        f'<code>{{"error": {{"code", "message"}}}}</code>, both with status 200. With the header '
+        f"<code>{MODE_HEADER}: transport</code> errors are statuses. The same as an "
+        '<a href="openapi.json">OpenAPI document</a>; other paths: <a href="metrics">metrics</a>.</p>'
     )
-    yield "<nav>" + " ".join(f'<a href="#{escape(name)}">{escape(name)}</a>' for name in methods) + "</nav>"
-    for name, operation in methods.items():
-        yield from _method(name, operation, schemas, address)
-    yield '<h2 id="errors">Errors</h2><table><tr><th>code</th><th>message</th><th>means</th></tr>'
-    for code, meaning in ERROR_MEANINGS.items():
-        yield f"<tr><td>{code}</td><td>{escape(ERRORS[code].message)}</td><td>{escape(meaning)}</td></tr>"
-    yield "</table></body></html>"
+    links = "".join(f'<a href="#{name}">{name}</a>' for name in (*calls, "errors"))
+    yield f"<nav>{links}</nav>"
+    schemas = document["components"]["schemas"]
+    for name, call in calls.items():
+        yield from _call(name, call, schemas)
+    yield from _errors()
+    yield "</body></html>"
 
 
-def _method(name: str, operation: dict[str, Any], schemas: dict[str, Any], address: str) -> Iterator[str]:
-    content = operation["requestBody"]["content"]["application/json"]
-    result = operation["responses"]["200"]["content"]["application/json"]["schema"]["oneOf"][0]
-    result = result.get("properties", {}).get("result", result)
-    example = json.dumps(content["example"], ensure_ascii=False).replace("'", "'\\''")
-    yield f'<h2 id="{escape(name)}">{escape(name)}</h2><p>{escape(operation["summary"])}.</p>'
-    call = f"curl -H \"X-API-Key: $KEY\" -d '{example}' {address}/api/{name}"
-    yield f"<pre>{escape(call)}</pre>"
-    yield from _fields("Request", content["schema"], schemas)
-    yield from _fields("Result", result, schemas)
+def _call(name: str, call: Json, schemas: Json) -> Iterator[str]:
+    request = _named(call["requestBody"]["content"]["application/json"]["schema"], schemas)
+    answer = call["responses"]["200"]["content"]["application/json"]["schema"]["oneOf"][0]
+    result = _named(answer.get("properties", {}).get("result", answer), schemas)
+    yield f'<h2 id="{name}">{name}</h2><p>{escape(call["summary"])}.</p>'
+    yield from _fields("Request", request)
+    example = {field: _EXAMPLES[field] for field in request.get("properties", {}) if field in _EXAMPLES}
+    yield (
+        f"<pre>curl -H '{KEY_HEADER}: …' -d '{escape(json.dumps(example), quote=False)}' "
+        f"http://127.0.0.1:9000/api/{name}</pre>"
+    )
+    yield from _fields("Result", result)
 
 
-def _fields(heading: str, reference: dict[str, Any], schemas: dict[str, Any]) -> Iterator[str]:
-    """A struct as a table, nested ones with dotted names."""
-    rows = list(_rows("", _resolved(reference, schemas), schemas))
-    if not rows:
-        yield f"<h3>{heading}</h3><p>An empty object.</p>"
+def _named(schema: Json, schemas: Json) -> Json:
+    reference = schema.get("$ref", "")
+    return schemas[reference.rpartition("/")[2]] if reference else schema
+
+
+def _fields(title: str, schema: Json) -> Iterator[str]:
+    if text := schema.get("description"):
+        yield f"<p>{title}: {escape(text)}</p>"
+    properties = schema.get("properties", {})
+    if not properties:
+        yield f"<p>{title}: no fields.</p>"
         return
-    default = "<th>default</th>" if heading == "Request" else ""
-    yield f"<h3>{heading}</h3><table><tr><th>field</th><th>type</th>{default}<th></th></tr>"
-    for name, kind, value, description in rows:
-        cell = f"<td><code>{escape(value)}</code></td>" if default else ""
+    yield f"<table><tr><th>{title}</th><th>Type</th><th>When absent</th></tr>"
+    for field, each in properties.items():
+        default = json.dumps(each["default"]) if "default" in each else "–"
         yield (
-            f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind)}</td>{cell}"
-            f'<td class="dim">{escape(description)}</td></tr>'
+            f"<tr><td><code>{escape(field)}</code></td><td>{escape(_type(each))}</td>"
+            f"<td><code>{escape(default)}</code></td></tr>"
         )
     yield "</table>"
 
 
-def _rows(prefix: str, schema: dict[str, Any], schemas: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    properties = schema.get("properties", {})
-    for name in sorted(properties, key=lambda name: name not in FIRST):
-        field = properties[name]
-        default = json.dumps(field["default"]) if "default" in field else ""
-        yield prefix + name, _kind(field, schemas), default, field.get("description", "")
-        inner, mark = _inner(field)
-        if inner:
-            yield from _rows(f"{prefix}{name}{mark}.", _resolved(inner, schemas), schemas)
+def _type(schema: Json) -> str:
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if "anyOf" in schema:
+        return " or ".join(_type(each) for each in schema["anyOf"])
+    kind = schema.get("type")
+    if kind == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return f"object of {_type(schema['additionalProperties'])}"
+    return str(kind or "any JSON")
 
 
-def _inner(field: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The struct that a field holds, and how its fields are reached from there; {} = none."""
-    for each in (field, *field.get("anyOf", ()), *field.get("allOf", ())):
-        if "$ref" in each:
-            return each, ""
-        if "$ref" in each.get("items", {}):
-            return each["items"], "[]"
-        if isinstance(more := each.get("additionalProperties"), dict) and "$ref" in more:
-            return more, "{}"
-    return {}, ""
-
-
-def _kind(field: dict[str, Any], schemas: dict[str, Any]) -> str:
-    """The type of a field in a word or two."""
-    if "anyOf" in field:
-        kinds = dict.fromkeys(_kind(each, schemas) for each in field["anyOf"])
-        return " or ".join(kind for kind in kinds if kind != "null")
-    if "$ref" in field or "allOf" in field:
-        return "object"
-    if field.get("type") == "array":
-        return f"list of {_kind(field.get('items', {}), schemas)}"
-    if field.get("type") == "object" and isinstance(more := field.get("additionalProperties"), dict):
-        return f"object of {_kind(more, schemas)}"
-    return str(field.get("type", "any JSON"))
-
-
-def _resolved(reference: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    name = reference.get("$ref", "").rpartition("/")[2]
-    return schemas[name] if name else reference
+def _errors() -> Iterator[str]:
+    yield '<h2 id="errors">errors</h2><table><tr><th>Code</th><th>Meaning</th><th>Status in transport mode</th></tr>'
+    for code, error in ERRORS.items():
+        yield f"<tr><td>{code}</td><td>{escape(error.message)}</td><td>{STATUSES.get(code, 500)}</td></tr>"
+    yield "</table>"

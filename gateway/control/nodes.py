@@ -1,22 +1,21 @@
-"""`info`: every worker of every node that shares this Redis.
+"""`info`, and the list in Redis from which it is made: every worker of every node.
 
-The control process of each node writes down, every few seconds, what the counters of its workers say. One entry is one
-worker process, so its numbers are exact; those of `num_users` and `num_channels` cannot be added up, because a user or
-a channel may be on several workers. Times are those of Redis' clock: the clocks of machines differ.
+The control process of a node writes what the counters of its workers say, every few seconds. One entry is one worker
+process: its numbers are exact. (A user with connections to two workers is counted by both, as on two machines.)
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Final
+import platform
+from typing import Final, NoReturn
 
 import msgspec
-from msgspec import Meta
 
 from gateway import __version__
-from gateway.broker import CommandQueue
 from gateway.clock import Clock
-from gateway.control.fleet import worker_name
+from gateway.control.bus import RunsCommands, broker_errors
+from gateway.control.fleet import Fleet
 from gateway.control.methods import Method
 from gateway.errors import BrokerError
 from gateway.log import get_logger
@@ -24,169 +23,106 @@ from gateway.metrics import CounterTable
 from gateway.metrics.names import CHANNELS, CLIENTS, STARTED_S, SUBSCRIPTIONS, USERS
 from protocol.redis_contract import nodes_key
 
-RENEW_S: Final = 5.0
-"""Time between two entries of a worker."""
-STALE_S: Final = 15
-"""Age from which on an entry does not count."""
-GONE_S: Final = 60
-"""Age from which on any node removes it."""
-
-
-class Entry(msgspec.Struct, kw_only=True):
-    """What Redis has of one worker."""
-
-    name: str
-    version: str
-    num_clients: int
-    num_subs: int
-    num_users: int
-    num_channels: int
-    uptime: int
-    at: int
-    """When it was written, seconds since 1970 UTC."""
-
-
-class Node(msgspec.Struct, kw_only=True):
-    """One worker process."""
-
-    uid: Annotated[str, Meta(description="Of this life of its gateway, and the worker")]
-    name: Annotated[str, Meta(description="Host and worker: web1/edge-1")]
-    version: str
-    num_clients: int
-    num_subs: int
-    num_users: int
-    num_channels: int
-    uptime: Annotated[int, Meta(description="Seconds since the worker started")]
-
-
-class InfoResult(msgspec.Struct):
-    """Every worker of every node, by name."""
-
-    nodes: list[Node]
+INTERVAL_S: Final = 3.0
+"""Time between two writes."""
+GONE_AFTER_S: Final = 15
+"""Age from which on an entry does not count any more."""
+FORGOTTEN_AFTER_S: Final = 60
+"""Age from which on whoever sees an entry removes it."""
 
 
 class InfoRequest(msgspec.Struct):
-    """Nothing to say."""
+    pass
+
+
+class Node(msgspec.Struct):
+    """One worker process. `uptime` in seconds."""
+
+    uid: str
+    name: str
+    version: str = ""
+    num_clients: int = 0
+    num_users: int = 0
+    num_subs: int = 0
+    num_channels: int = 0
+    uptime: int = 0
+
+
+class InfoResult(msgspec.Struct):
+    nodes: list[Node]
+
+
+class _Entry(Node):
+    at: float = 0
+    """When it was written, seconds since 1970 UTC."""
 
 
 class NodeRegistry:
-    """Writes the entries of this node, and reads those of all."""
+    """Writes the workers of this node, reads those of all nodes."""
 
     def __init__(
-        self, table: CounterTable, queue: CommandQueue, clock: Clock, *, prefix: str, node: str, host: str
+        self, commands: RunsCommands, table: CounterTable, fleet: Fleet, clock: Clock, *, prefix: str, node: str
     ) -> None:
-        """`node`: unique in the fleet; `host`: for people."""
+        self._commands = commands
         self._table = table
-        self._queue = queue
+        self._fleet = fleet
         self._clock = clock
         self._key = nodes_key(prefix)
         self._node = node
-        self._host = host
+        self._log = get_logger()
 
-    async def run(self) -> None:
-        """Keep the entries fresh until cancelled."""
+    async def run(self) -> NoReturn:
+        """Write until cancelled. A Redis that is away is not worth a line here: the workers say so."""
         while True:
             try:
-                await self.renew()
+                await self.write()
             except BrokerError as error:
-                # Redis being away is told by others, loudly.
-                get_logger().debug("node entries not renewed", reason=str(error))
-            await asyncio.sleep(RENEW_S)
+                self._log.debug("nodes not written", error=str(error))
+            await asyncio.sleep(INTERVAL_S)
 
-    async def renew(self) -> list[Node]:
-        """Write the entries of this node, remove those of nodes that are gone; every node. Raises BrokerError."""
-        now = await self._now()
-        own = {uid: encode_entry(entry) for uid, entry in self._own(now).items()}
-        sent = []
-        if own:
-            flat = [part for pair in own.items() for part in pair]
-            sent = [self._queue.submit("HSET", self._key, *flat), self._queue.submit("EXPIRE", self._key, 2 * GONE_S)]
-        reading = self._queue.submit("HGETALL", self._key)
-        for done in sent:
-            await done
-        entries = {_text(uid): _decoded(value) for uid, value in _pairs(await reading)}
-        mine = f"{self._node}/"
-        gone = [
-            uid
-            for uid, entry in entries.items()
-            if entry is None or now - entry.at > GONE_S or (uid.startswith(mine) and uid not in own)
-        ]
+    async def write(self) -> None:
+        """Write every worker of this node that is well, or at least alive. Raises BrokerError."""
+        now = self._clock.time()
+        alive = {worker.name for worker in self._fleet.workers() if worker.state in ("ready", "not_ready")}
+        rows = dict(self._table.live_rows())
+        fields: list[bytes | str] = []
+        for slot, row in rows.items():
+            name = f"edge-{slot + 1}"
+            if name in alive:
+                uid = f"{self._node}/{name}"
+                entry = _Entry(
+                    uid=uid,
+                    name=f"{platform.node()}/{name}",
+                    version=__version__,
+                    num_clients=row[CLIENTS],
+                    num_users=row[USERS],
+                    num_subs=row[SUBSCRIPTIONS],
+                    num_channels=row[CHANNELS],
+                    uptime=max(0, int(now - row[STARTED_S])),
+                    at=now,
+                )
+                fields += [uid, msgspec.json.encode(entry)]
+        if fields:
+            await self._commands.submit("HSET", self._key, *fields)
+            await self._commands.submit("EXPIRE", self._key, FORGOTTEN_AFTER_S)
+
+    async def read(self) -> list[Node]:
+        """Every worker that was written lately, on all nodes; removes what is long gone. Raises BrokerError."""
+        now = self._clock.time()
+        values = await self._commands.submit("HVALS", self._key)
+        entries = [msgspec.json.decode(value, type=_Entry) for value in values]
+        gone = [entry.uid for entry in entries if entry.at < now - FORGOTTEN_AFTER_S]
         if gone:
-            await self._queue.submit("HDEL", self._key, *gone)
-        fresh = {
-            uid: entry
-            for uid, entry in entries.items()
-            if entry is not None and now - entry.at <= STALE_S and uid not in gone
-        }
-        return sorted((_node(uid, entry) for uid, entry in fresh.items()), key=lambda node: (node.name, node.uid))
-
-    async def withdraw(self) -> None:
-        """Remove the entries of this node. Raises BrokerError."""
-        uids = [f"{self._node}/{worker_name(slot)}" for slot in range(self._table.rows)]
-        await self._queue.submit("HDEL", self._key, *uids)
-
-    async def _now(self) -> int:
-        return int((await self._queue.submit("TIME"))[0])
-
-    def _own(self, now: int) -> dict[str, Entry]:
-        here = self._clock.time()
-        return {
-            f"{self._node}/{worker_name(slot)}": Entry(
-                name=f"{self._host}/{worker_name(slot)}",
-                version=__version__,
-                num_clients=row[CLIENTS],
-                num_subs=row[SUBSCRIPTIONS],
-                num_users=row[USERS],
-                num_channels=row[CHANNELS],
-                uptime=max(0, int(here) - row[STARTED_S]),
-                at=now,
-            )
-            for slot, row in self._table.live_rows()
-        }
-
-
-def encode_entry(entry: Entry) -> bytes:
-    """An entry as Redis has it."""
-    return msgspec.json.encode(entry)
-
-
-def _decoded(value: bytes) -> Entry | None:
-    try:
-        return msgspec.json.decode(value, type=Entry)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None  # of a version that writes something else
-
-
-def _node(uid: str, entry: Entry) -> Node:
-    return Node(
-        uid=uid,
-        name=entry.name,
-        version=entry.version,
-        num_clients=entry.num_clients,
-        num_subs=entry.num_subs,
-        num_users=entry.num_users,
-        num_channels=entry.num_channels,
-        uptime=entry.uptime,
-    )
-
-
-def _pairs(answer: Any) -> list[tuple[bytes, bytes]]:
-    """The answer of HGETALL, as the client library gives it."""
-    if isinstance(answer, dict):
-        return list(answer.items())
-    return list(zip(answer[::2], answer[1::2], strict=True))
-
-
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
+            await self._commands.submit("HDEL", self._key, *gone)
+        found = [entry for entry in entries if entry.at >= now - GONE_AFTER_S]
+        return [msgspec.convert(msgspec.to_builtins(entry), Node) for entry in sorted(found, key=lambda each: each.uid)]
 
 
 def info_method(registry: NodeRegistry) -> Method[InfoRequest]:
     """`info`."""
 
-    async def info(_request: InfoRequest) -> InfoResult:
-        return InfoResult(await registry.renew())
+    async def call(_request: InfoRequest) -> InfoResult:
+        with broker_errors():
+            return InfoResult(await registry.read())
 
-    return Method(
-        "info", "Every worker of every node: version, clients, channels", InfoRequest, InfoResult, info, example="{}"
-    )
+    return Method("info", "Every worker of every node", InfoRequest, InfoResult, call)

@@ -1,219 +1,188 @@
-"""`publish` and `broadcast`: one publication to everyone who is subscribed to a channel, on every node.
+"""`publish` and `broadcast`: a publication to everyone who is subscribed to a channel, on every node.
 
-On channels with history it goes through the channel's log and has a position afterwards; elsewhere, and with
-`skip_history`, it is a plain PUBLISH, at most once.
+`data` reaches clients byte for byte as the caller wrote it (numbers of any size, order of keys): it is cut out of the
+request, checked, and never parsed into values of ours. In a channel with history it is logged and gets an offset.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import UNSET
 
-from gateway.broker import ChannelLog, CommandQueue, Published
-from gateway.config import Config, Namespace
+from gateway.broker import Published
+from gateway.config import Limits, Namespace
 from gateway.control.answers import ApiError
-from gateway.control.fields import Base64Field, ChannelField, DataField, Rooms, check_size, encode, json_field
-from gateway.control.methods import Method, of_broker
-from gateway.errors import BrokerError
-from protocol.codes import BAD_REQUEST, NOT_AVAILABLE
-from protocol.redis_contract import Metadata, encode_envelope, publish_channel
+from gateway.control.bus import Bus, broker_errors
+from gateway.control.fields import Channels, json_field
+from gateway.control.methods import Method
+from protocol.codes import BAD_REQUEST, LIMIT_EXCEEDED, NOT_AVAILABLE
+from protocol.commands import Data
+from protocol.redis_contract import Metadata, encode_envelope
 
 MAX_CHANNELS: Final = 1000
-"""Channels of one broadcast."""
-WAVE_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of one broadcast that wait for Redis at once."""
-ENVELOPE_BYTES: Final = 128
-"""Room for what stands before the metadata and data of an envelope: version, offset and epoch."""
-MAX_KEY_LENGTH: Final = 255
-MAX_VERSION: Final = 2**53 - 1
-"""Redis scripts count in floating-point numbers, which are exact up to here."""
+"""Channels in one broadcast."""
+MAX_KEY: Final = 512
+"""Characters in an idempotency key, and in the epoch of a version."""
 
 
-class _Publication(msgspec.Struct, kw_only=True):
-    """What both methods take. Fields that are not named here are ignored: a newer client library may send them."""
-
-    data: DataField = UNSET
-    b64data: Base64Field = ""
-    tags: Annotated[dict[str, str], Meta(description="Small texts beside the data; subscribers see them")] = {}
-    skip_history: Annotated[bool, Meta(description="Do not log it, although the channel has history")] = False
-    idempotency_key: Annotated[
-        str,
-        Meta(
-            max_length=MAX_KEY_LENGTH,
-            description="A channel takes one publication with it in five minutes. History only",
-        ),
-    ] = ""
-    delta: Annotated[bool, Meta(description="Accepted and without effect")] = False
-    version: Annotated[
-        int, Meta(ge=0, le=MAX_VERSION, description="Above 0: taken only if above the channel's. History only")
-    ] = 0
-    version_epoch: Annotated[
-        str, Meta(max_length=MAX_KEY_LENGTH, description="Versions compare only within one epoch")
-    ] = ""
+class _Payload(msgspec.Struct):
+    data: Data = UNSET
+    b64data: str = ""
+    tags: dict[str, str] = {}
+    skip_history: bool = False
+    idempotency_key: str = ""
+    delta: bool = False
+    version: int = 0
+    version_epoch: str = ""
 
 
-class PublishRequest(_Publication, kw_only=True):
-    """A publication for one channel."""
+class PublishRequest(_Payload):
+    """Fields that are not named here are ignored, as a newer client library may send them."""
 
-    channel: ChannelField = ""
+    channel: str = ""
 
 
-class BroadcastRequest(_Publication, kw_only=True):
-    """The same publication for many channels."""
+class BroadcastRequest(_Payload):
+    """The same publication to several channels."""
 
-    channels: Annotated[list[str], Meta(description=f"Names of channels, at most {MAX_CHANNELS}")] = []
+    channels: list[str] = []
 
 
 class PublishResult(msgspec.Struct, omit_defaults=True):
-    """Position of the publication, on channels with history."""
+    """Position of the publication, for channels with history. With an idempotency key that was used: of the first."""
 
     offset: int = 0
     epoch: str = ""
 
 
-class ApiErrorBody(msgspec.Struct):
-    """What is wrong with a call."""
-
+class CallError(msgspec.Struct):
     code: int
     message: str
 
 
-class BroadcastResponse(msgspec.Struct, omit_defaults=True):
-    """What became of the publication on one channel."""
+class Response(msgspec.Struct, omit_defaults=True):
+    """What became of the publication to one channel."""
 
+    error: CallError | None = None
     result: PublishResult | None = None
-    error: ApiErrorBody | None = None
 
 
 class BroadcastResult(msgspec.Struct):
     """One response for each channel, in their order."""
 
-    responses: list[BroadcastResponse]
+    responses: list[Response]
 
 
 class Publishing:
-    """Publishes to channels of every kind."""
+    """Checks publications and hands them to Redis."""
 
-    def __init__(self, config: Config, queue: CommandQueue, log: ChannelLog) -> None:
-        self._prefix = config.redis.prefix
-        self._max_bytes = config.limits.publication_bytes
-        self._rooms = Rooms.of(config)
-        self._queue = queue
-        self._log = log
+    def __init__(self, bus: Bus, channels: Channels, limits: Limits) -> None:
+        self._bus = bus
+        self._channels = channels
+        self._max_bytes = limits.publication_bytes
 
-    async def publish(self, request: PublishRequest) -> PublishResult:
-        """Raises ApiError, BrokerError."""
-        rules = self._rooms.rules(request.channel)
-        return _result(await self._submit(request.channel, rules, request, self._data(request)))
-
-    async def broadcast(self, request: BroadcastRequest) -> BroadcastResult:
-        """Every channel has a result or an error of its own. Raises ApiError for what is wrong with all of them."""
-        if not request.channels:
-            raise ApiError(BAD_REQUEST, "channels: is missing")
-        if len(request.channels) > MAX_CHANNELS:
-            raise ApiError(BAD_REQUEST, f"channels: {len(request.channels)} are given, {MAX_CHANNELS} are allowed")
-        data = self._data(request)
-        wave = max(1, WAVE_BYTES // (len(data) + ENVELOPE_BYTES))
-        responses: list[BroadcastResponse] = []
-        for start in range(0, len(request.channels), wave):
-            channels = request.channels[start : start + wave]
-            # All are given to the queue before the first answer is waited for.
-            sent = [self._try_submit(channel, request, data) for channel in channels]
-            responses += [await _response(future) for future in sent]
-        return BroadcastResult(responses)
-
-    def _try_submit(
-        self, channel: str, request: _Publication, data: bytes
-    ) -> asyncio.Future[Published] | asyncio.Future[int] | ApiError:
-        try:
-            return self._submit(channel, self._rooms.rules(channel), request, data)
-        except ApiError as problem:
-            return problem
-        except BrokerError as error:
-            return of_broker(error)
-
-    def _submit(
-        self, channel: str, rules: Namespace, request: _Publication, data: bytes
-    ) -> asyncio.Future[Published] | asyncio.Future[int]:
-        """Raises ApiError (107, 108) and BrokerBusy."""
-        metadata = Metadata(tags=request.tags)
-        if rules.has_history and not request.skip_history:
-            # Checked before it is logged: what workers do not take would be a hole that no reading fills.
-            check_size("data", len(data) + len(encode(metadata)) + ENVELOPE_BYTES, self._max_bytes)
-            return self._log.append(
-                channel,
-                data,
-                metadata,
-                size=rules.history_size,
-                ttl_s=rules.history_ttl_s,
-                key=request.idempotency_key,
-                version=request.version,
-                version_epoch=request.version_epoch,
-            )
-        for name in ("idempotency_key", "version", "version_epoch"):
-            if getattr(request, name):  # Better refused than ignored: the caller relies on it.
-                why = "cannot go with skip_history" if rules.has_history else "needs a channel with history"
-                raise ApiError(NOT_AVAILABLE, f"{name}: {why}")
-        payload = encode_envelope(data, metadata) if request.tags else data
-        check_size("data", len(payload), self._max_bytes)
-        return self._queue.publish(publish_channel(self._prefix, channel), payload)
-
-    def _data(self, request: _Publication) -> bytes:
-        """The data on one line. Raises ApiError (107)."""
+    def data_of(self, request: _Payload) -> bytes:
+        """What is published. Raises ApiError (107)."""
         data = json_field("data", request.data, request.b64data)
-        if data is None:
+        if data is UNSET:
             raise ApiError(BAD_REQUEST, "data: is missing")
-        if request.version_epoch and not request.version:
-            raise ApiError(BAD_REQUEST, "version_epoch: needs a version")
-        return data
+        for name, text in (("idempotency_key", request.idempotency_key), ("version_epoch", request.version_epoch)):
+            if len(text) > MAX_KEY:
+                raise ApiError(BAD_REQUEST, f"{name}: has {len(text)} characters, {MAX_KEY} are allowed")
+        if not 0 <= request.version < 2**53:
+            raise ApiError(BAD_REQUEST, "version: must be from 0 to 2^53 - 1")
+        return bytes(data)
+
+    def send(self, channel: str, data: bytes, request: _Payload) -> asyncio.Future[Any]:
+        """Queue one publication; the future gives `Published` or a number. Raises ApiError, the future BrokerError."""
+        rules = self._channels.rules(channel)
+        kept = rules.has_history and not request.skip_history
+        payload = data if kept or not request.tags else encode_envelope(data, Metadata(tags=request.tags))
+        size = len(payload) + (len(msgspec.json.encode(request.tags)) if kept else 0)
+        if size > self._max_bytes:
+            raise ApiError(BAD_REQUEST, f"data: makes {size} bytes, limits.publication_bytes allows {self._max_bytes}")
+        with broker_errors():
+            if kept:
+                return self._append(channel, data, request, rules)
+            for name, given in (("idempotency_key", request.idempotency_key), ("version", request.version)):
+                if given:
+                    # Better refused than ignored: the caller relies on it.
+                    raise ApiError(NOT_AVAILABLE, f"{name}: needs a channel with history, and skip_history not set")
+            return self._bus.publish(channel, payload)
+
+    def _append(self, channel: str, data: bytes, request: _Payload, rules: Namespace) -> asyncio.Future[Published]:
+        return self._bus.log.append(
+            channel,
+            data,
+            Metadata(tags=request.tags),
+            size=rules.history_size,
+            ttl_s=rules.history_ttl_s,
+            key=request.idempotency_key,
+            version=request.version,
+            version_epoch=request.version_epoch,
+        )
 
 
-async def _response(sent: asyncio.Future[Published] | asyncio.Future[int] | ApiError) -> BroadcastResponse:
+def publish_method(publishing: Publishing) -> Method[PublishRequest]:
+    """`publish`."""
+
+    async def call(request: PublishRequest) -> PublishResult:
+        sent = publishing.send(request.channel, publishing.data_of(request), request)
+        return await _result(sent)
+
+    return Method(
+        "publish",
+        "Publish to a channel",
+        PublishRequest,
+        PublishResult,
+        call,
+        channels=lambda request: (request.channel,),
+    )
+
+
+def broadcast_method(publishing: Publishing) -> Method[BroadcastRequest]:
+    """`broadcast`."""
+
+    async def call(request: BroadcastRequest) -> BroadcastResult:
+        if not request.channels:
+            raise ApiError(BAD_REQUEST, "channels: is missing or empty")
+        if len(request.channels) > MAX_CHANNELS:
+            raise ApiError(LIMIT_EXCEEDED, f"channels: {len(request.channels)}, at most {MAX_CHANNELS} are allowed")
+        data = publishing.data_of(request)
+        sent: list[asyncio.Future[Any] | ApiError] = []
+        for channel in request.channels:
+            try:
+                sent.append(publishing.send(channel, data, request))
+            except ApiError as problem:
+                sent.append(problem)
+        return BroadcastResult([await _response(each) for each in sent])
+
+    return Method(
+        "broadcast",
+        "Publish to several channels",
+        BroadcastRequest,
+        BroadcastResult,
+        call,
+        channels=lambda request: request.channels,
+        body_bytes=MAX_CHANNELS * 1024,
+    )
+
+
+async def _response(sent: asyncio.Future[Any] | ApiError) -> Response:
     try:
         if isinstance(sent, ApiError):
             raise sent
-        return BroadcastResponse(result=_result(await sent))
-    except BrokerError as error:
-        problem = of_broker(error)
-    except ApiError as error:
-        problem = error
-    return BroadcastResponse(error=ApiErrorBody(problem.code, problem.message))
+        return Response(result=await _result(sent))
+    except ApiError as problem:
+        return Response(error=CallError(problem.code, problem.message))
 
 
-def _result(published: Published | int) -> PublishResult:
-    if isinstance(published, int):
+async def _result(sent: asyncio.Future[Any]) -> PublishResult:
+    with broker_errors():
+        done = await sent
+    if not isinstance(done, Published):
         return PublishResult()
-    return PublishResult(offset=published.position.offset, epoch=published.position.epoch)
-
-
-def publish_methods(
-    config: Config, queue: CommandQueue, log: ChannelLog
-) -> tuple[Method[PublishRequest], Method[BroadcastRequest]]:
-    """`publish` and `broadcast`."""
-    publishing = Publishing(config, queue, log)
-    length = config.limits.channel_length
-    return (
-        Method(
-            "publish",
-            "Publish to a channel",
-            PublishRequest,
-            PublishResult,
-            publishing.publish,
-            example='{"channel": "news", "data": {"text": "hello"}}',
-            channels=lambda request: (request.channel,),
-            max_channel_length=length,
-        ),
-        Method(
-            "broadcast",
-            "Publish the same to many channels",
-            BroadcastRequest,
-            BroadcastResult,
-            publishing.broadcast,
-            example='{"channels": ["#42", "#43"], "data": {"text": "hello"}}',
-            channels=lambda request: request.channels,
-            max_channel_length=length,
-        ),
-    )
+    return PublishResult(offset=done.position.offset, epoch=done.position.epoch)

@@ -13,6 +13,7 @@ from gateway.hub.fanout import Fanout
 from gateway.hub.hub import Hub
 from gateway.hub.interest import Interest
 from gateway.hub.presence import Presence, is_unobserved
+from gateway.hub.roll import Observed
 from gateway.hub.users import UserIndex
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Fanout",
     "Hub",
     "Interest",
+    "Observed",
     "Presence",
     "Receiver",
     "UserIndex",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from gateway.clock import Clock
@@ -65,6 +65,8 @@ class Hub:
         self._publication_bytes = publication_bytes
         self._redis_state_changed = redis_state_changed
         self._channels: dict[bytes, Channel] = {}
+        self._handlers: dict[bytes, Callable[[bytes], None]] = {}
+        self._missed: list[Callable[[], None]] = []
         self._interest = Interest(redis, clock, linger_s=linger_s, forget=self._forget)
         self._reports = DropReports(clock)
         self._log = get_logger()
@@ -90,6 +92,23 @@ class Hub:
                 feed.recent.drop()
             if now - feed.checked_at > CHECK_S and not feed.healing:
                 feed.heal()
+
+    def handle(
+        self, redis_channel: bytes, handler: Callable[[bytes], None], missed: Callable[[], None] | None = None
+    ) -> None:
+        """Have `handler` called with every payload on a Redis channel that is none of publications; it must not raise.
+
+        `missed` is called when Redis is there (again) and payloads may have been missed. Subscribing is the caller's.
+        """
+        self._handlers[redis_channel] = handler
+        if missed is not None:
+            self._missed.append(missed)
+
+    def subscribers(self) -> Iterator[tuple[str, int]]:
+        """Every channel that somebody is in here, with the number of subscribers, as it is when it is looked at."""
+        for channel in tuple(self._channels.values()):
+            if count := len(channel.receivers) + len(channel.behind):
+                yield channel.name, count
 
     # Joining and leaving.
 
@@ -185,7 +204,11 @@ class Hub:
         counters = self._counters
         counters[names.PUBLICATIONS] += 1
         known = self._channels.get(channel)
-        if known is None or (not known.receivers and known.feed is None):
+        if known is None:
+            if (handler := self._handlers.get(channel)) is not None:
+                handler(payload)
+            return
+        if not known.receivers and known.feed is None:
             return
         if len(payload) > self._publication_bytes:
             counters[names.DROPPED_TOO_LARGE] += 1
@@ -240,6 +263,8 @@ class Hub:
     def subscription_confirmed(self, channel: bytes, error: BrokerRefused | None) -> None:
         known = self._channels.get(channel)
         if known is None:
+            if error is not None and channel in self._handlers:
+                self._log.error("redis refused a channel", channel=channel.decode(), error=str(error))
             return
         if error is not None:
             self._log.error("redis refused a channel", channel=known.name, error=str(error))
@@ -257,6 +282,8 @@ class Hub:
         for channel in self._channels.values():
             if channel.feed is not None and not channel.idle:
                 channel.feed.heal()
+        for missed in self._missed:
+            missed()
         if self._redis_state_changed is not None:
             self._redis_state_changed(True)
 

@@ -6,6 +6,7 @@ Redis has it. Each entry in Redis is a lease. `run` renews every roll three time
 commands over the interval. The renewal of one worker also ends the leases that ran out, which is how the clients of a
 dead worker leave; and it learns which of its own entries Redis has lost, and restores them without a second `join`.
 
+A channel has two rolls when some of its clients join and leave without a word (a token can say so).
 A channel with `join_leave` alone has no roll: events are published once, and nothing is kept.
 
 The rule that is easiest to break: what has to be written is taken from the roll when it is sent, and put back only for
@@ -24,8 +25,9 @@ from gateway.clock import Clock
 from gateway.errors import BrokerBusy, BrokerError, BrokerRefused
 from gateway.hub.changes import ChangeFanout
 from gateway.hub.channel import Channel
-from gateway.hub.roll import BATCH, Roll
+from gateway.hub.roll import BATCH, Observed, Roll
 from gateway.log import get_logger
+from gateway.tasks import all_done
 from protocol.redis_contract import PresenceChange
 from protocol.replies import ClientInfo
 
@@ -68,7 +70,7 @@ class Presence:
         self._changes = changes
         self._clock = clock
         self._interval_s = lease_s / RENEWALS
-        self._rolls: dict[str, Roll] = {}
+        self._rolls: dict[tuple[str, bool], Roll] = {}
         self._slots: tuple[dict[Roll, None], ...] = tuple({} for _ in range(SLOTS))
         self._next_slot = 0
         self._unwritten: dict[Roll, None] = {}
@@ -81,17 +83,18 @@ class Presence:
 
     # What sessions say.
 
-    def entered(self, channel: Channel, client: str, info: ClientInfo) -> None:
-        """`client` has joined `channel`."""
-        rules = channel.namespace
+    def entered(self, channel: Channel, client: str, info: ClientInfo, rules: Observed | None = None) -> None:
+        """`client` has joined `channel`. `rules`: None = those of the channel's namespace."""
+        rules = rules or channel.namespace
         if not (rules.presence or rules.join_leave) or is_unobserved(channel.name):
             return
         if not rules.presence:
             self._tell(channel.name, PresenceChange(joined=True, info=info))
             return
-        roll = self._rolls.get(channel.name)
+        key = (channel.name, rules.join_leave)
+        roll = self._rolls.get(key)
         if roll is None:
-            roll = self._rolls[channel.name] = Roll(channel, self._next_slot)
+            roll = self._rolls[key] = Roll(channel.name, self._next_slot, tell=rules.join_leave)
             self._slots[roll.slot][roll] = None
             self._next_slot = (self._next_slot + 1) % SLOTS
         roll.entries[client] = info
@@ -101,22 +104,22 @@ class Presence:
 
     def updated(self, channel: Channel, client: str, info: ClientInfo) -> None:
         """There is other information about `client`, which is in `channel` already."""
-        roll = self._rolls.get(channel.name)
-        if roll is not None and roll.entries.get(client, info) != info:
-            roll.entries[client] = info
-            if client not in roll.joining:
-                roll.changed[client] = None
-            self._has_news(roll)
+        for roll in self._rolls_of(channel.name):
+            if roll.entries.get(client, info) != info:
+                roll.entries[client] = info
+                if client not in roll.joining:
+                    roll.changed[client] = None
+                self._has_news(roll)
 
-    def left(self, channel: Channel, client: str, info: ClientInfo) -> None:
-        """`client` has left `channel`, or is gone."""
-        rules = channel.namespace
+    def left(self, channel: Channel, client: str, info: ClientInfo, rules: Observed | None = None) -> None:
+        """`client` has left `channel`, or is gone. `rules`: as when it entered."""
+        rules = rules or channel.namespace
         if not (rules.presence or rules.join_leave) or is_unobserved(channel.name):
             return
         if not rules.presence:
             self._tell(channel.name, PresenceChange(joined=False, info=info))
             return
-        roll = self._rolls.get(channel.name)
+        roll = self._rolls.get((channel.name, rules.join_leave))
         known = roll.entries.pop(client, None) if roll is not None else None
         if roll is None or known is None:
             return
@@ -129,20 +132,20 @@ class Presence:
     # What Redis says.
 
     def deliver_change(self, channel: Channel, change: PresenceChange) -> None:
-        """Tell every subscriber of `channel` here who has joined or left, if its namespace wants that."""
-        if channel.namespace.join_leave:
-            self._changes.enqueue(channel, change)
+        """Tell every subscriber of `channel` here who has joined or left: nobody publishes that unless it is wanted."""
+        self._changes.enqueue(channel, change)
 
     def told(self, channel: str) -> asyncio.Future[None] | None:
         """What to wait for before reading `channel`, so that one sees what this worker has done; None = nothing.
 
         The future never fails; when Redis is away it is done nevertheless.
         """
-        roll = self._rolls.get(channel)
-        if roll is None or (roll.written and not roll.sending):
-            return None
-        roll.waiting.append(asyncio.get_running_loop().create_future())
-        return roll.waiting[-1]
+        waiting: list[asyncio.Future[None]] = []
+        for roll in self._rolls_of(channel):
+            if not roll.written or roll.sending:
+                waiting.append(asyncio.get_running_loop().create_future())
+                roll.waiting.append(waiting[-1])
+        return all_done(waiting) if waiting else None
 
     # Writing.
 
@@ -160,6 +163,9 @@ class Presence:
         except TimeoutError:
             return False
         return True
+
+    def _rolls_of(self, channel: str) -> list[Roll]:
+        return [roll for tell in (False, True) if (roll := self._rolls.get((channel, tell))) is not None]
 
     def _tell(self, channel: str, change: PresenceChange) -> None:
         try:
@@ -258,8 +264,8 @@ class Presence:
 
     def _forget_if_deserted(self, roll: Roll) -> None:
         """Not before Redis knows: a client that comes back must find what is still to be said about it."""
-        if roll.written and not roll.entries and self._rolls.get(roll.name) is roll:
-            del self._rolls[roll.name], self._slots[roll.slot][roll]
+        if roll.written and not roll.entries and self._rolls.get(roll.key) is roll:
+            del self._rolls[roll.key], self._slots[roll.slot][roll]
 
     # Renewing.
 

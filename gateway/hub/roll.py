@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
-from gateway.hub.channel import Channel
 from protocol.replies import ClientInfo
 
 BATCH: Final = 500
@@ -16,14 +15,29 @@ BATCH_BYTES: Final = 262_144
 """Information about clients in one command, about; more than this is split."""
 
 
+class Observed(Protocol):
+    """What is kept and told of a subscriber: a namespace, or its rules with what a token changes."""
+
+    @property
+    def presence(self) -> bool:
+        """Whether it is in the presence of the channel."""
+        ...
+
+    @property
+    def join_leave(self) -> bool:
+        """Whether the others are told when it joins and leaves."""
+        ...
+
+
 class Roll:
     """State only; `Presence` decides. What a client waits for is in `joining`, `changed` or `leaving`."""
 
     __slots__ = ("changed", "entries", "joining", "leaving", "name", "sending", "slot", "tell", "waiting")
 
-    def __init__(self, channel: Channel, slot: int) -> None:
-        self.name = channel.name
-        self.tell = channel.namespace.join_leave
+    def __init__(self, channel: str, slot: int, *, tell: bool) -> None:
+        """`tell`: whether the channel is told who joins and leaves."""
+        self.name = channel
+        self.tell = tell
         self.slot = slot
         self.entries: dict[str, ClientInfo] = {}
         self.joining: dict[str, None] = {}
@@ -35,6 +49,11 @@ class Roll:
         """Commands are under way."""
         self.waiting: list[asyncio.Future[None]] = []
         """Who waits until Redis has been told."""
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        """What a worker knows it by."""
+        return (self.name, self.tell)
 
     @property
     def written(self) -> bool:

@@ -6,7 +6,8 @@ to the outlet in the same step in which the receiver joins the hub, so that no p
 """
 
 from gateway.session.context import Outlet, SessionContext, channels_of_everyone
+from gateway.session.control import Control
 from gateway.session.rate import RateLimit
 from gateway.session.session import Session
 
-__all__ = ["Outlet", "RateLimit", "Session", "SessionContext", "channels_of_everyone"]
+__all__ = ["Control", "Outlet", "RateLimit", "Session", "SessionContext", "channels_of_everyone"]

@@ -18,7 +18,7 @@ class _Subject(msgspec.Struct):
 
 
 def authenticate(context: SessionContext, token: str) -> ConnectionClaims:
-    """Who connects. Raises Disconnect(3500) for an invalid token, Refusal(109) for one that has expired."""
+    """Who connects. Raises Disconnect(3500) for an invalid or revoked token, Refusal(109) for an expired one."""
     settings = context.config.auth
     if settings.insecure:
         return ConnectionClaims(user=_claimed_user(token))
@@ -27,7 +27,7 @@ def authenticate(context: SessionContext, token: str) -> ConnectionClaims:
             return ConnectionClaims(user="")
         raise Disconnect(INVALID_TOKEN, "no token, and anonymous clients are not allowed")
     try:
-        return context.verifier.verify_connection(token)
+        claims = context.verifier.verify_connection(token)
     except TokenExpired as error:
         raise Refusal(TOKEN_EXPIRED) from error
     except UnknownKey as error:
@@ -35,13 +35,16 @@ def authenticate(context: SessionContext, token: str) -> ConnectionClaims:
         raise Refusal(INTERNAL) from error
     except TokenInvalid as error:
         raise Disconnect(INVALID_TOKEN, str(error)) from error
+    if context.revocations.concern(claims.token_id, claims.user, claims.issued_at):
+        raise Disconnect(INVALID_TOKEN, "token is revoked")
+    return claims
 
 
 def authorize(context: SessionContext, token: str, *, channel: str, user: str, client: str) -> SubscriptionClaims:
     """What a subscription token allows.
 
-    Raises Refusal(103) for an invalid token, Refusal(109) for one that has expired, Disconnect(3500) for one of another
-    channel, user or client.
+    Raises Refusal(103) for an invalid or revoked token, Refusal(109) for one that has expired, Disconnect(3500) for one
+    of another channel, user or client.
     """
     try:
         claims = context.verifier.verify_subscription(token)
@@ -53,6 +56,8 @@ def authorize(context: SessionContext, token: str, *, channel: str, user: str, c
         raise Refusal(PERMISSION_DENIED) from error
     if claims.channel != channel or claims.user != user or (claims.client and claims.client != client):
         raise Disconnect(INVALID_TOKEN, "subscription token of another channel, user or client")
+    if context.revocations.concern(claims.token_id, claims.user, claims.issued_at):
+        raise Refusal(PERMISSION_DENIED, "token is revoked")
     return claims
 
 

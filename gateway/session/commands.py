@@ -109,6 +109,10 @@ class CommandQueue:
     async def _carry_out(self, session: Session) -> None:
         queue = self._queue
         while queue and session.closed_with is None:
+            if self._steps is not None:
+                # After a wait: the next command may wait, too, and publications do not wait behind answers that are
+                # queued. One must not arrive ahead of the reply to its subscribe.
+                session.outlet.flush()
             if session.client and queue[0].subscribe is not None:
                 await subscribe(session, self._leading_subscribes(session))
                 continue

@@ -32,16 +32,15 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     claims = authenticate(context, request.token)
     granted = _server_side(session, claims)
     channels = await open_channels(session, [wanted.key for wanted in granted])
-    beginnings = await begin_all(session, channels, request.subs)
+    beginnings = await begin_all(session, channels, granted, request.subs)
     if any(isinstance(each, Refusal) for each in beginnings) or not all(channel.ready for channel in channels):
         for channel in channels:
             context.hub.cancel(channel)
         raise Refusal(INTERNAL)
     session.client = os.urandom(16).hex()
-    session.user = claims.user
-    session.info = Raw(claims.info) if claims.info else None
-    session.expires_at = claims.expires_at
+    session.accept(claims)
     context.users.add(session.user, session)
+    context.clients[session.client] = session
     context.counters[names.CLIENTS] += 1
     context.counters[names.USERS] = len(context.users)
     subs: dict[str, SubscribeResult] = {}
@@ -79,8 +78,7 @@ def refresh(session: Session, command_id: int, request: RefreshRequest) -> None:
     claims = authenticate(session.context, request.token)
     if claims.user != session.user:
         raise Disconnect(INVALID_TOKEN, "refresh token of another user")
-    session.expires_at = claims.expires_at
-    session.info = Raw(claims.info) if claims.info else None
+    session.accept(claims)
     session.described_anew(*session.subscriptions.values())
     expires, ttl = session.time_left(claims.expires_at)
     result = RefreshResult(client=session.client, version=VERSION, expires=expires, ttl=ttl)
@@ -104,4 +102,5 @@ def _server_side(session: Session, claims: ConnectionClaims) -> list[Wanted]:
         if grant is not None:
             wanted[channel].info = Raw(grant.info) if grant.info else None
             wanted[channel].data = Raw(grant.data) if grant.data else None
+            wanted[channel].override = grant.override
     return list(wanted.values())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.auth import TokenVerifier
+from gateway.auth import Revocations, TokenVerifier
 from gateway.broker import ChannelLog
 from gateway.clock import Clock
 from gateway.config import Config, Namespace
@@ -75,6 +75,9 @@ class SessionContext:
     channel_log: ChannelLog
     presence: Presence
     verifier: TokenVerifier
+    revocations: Revocations
+    clients: dict[str, Session]
+    """Client id → session, once it has connected."""
     counters: memoryview[int]
     clock: Clock
     log: FilteringBoundLogger

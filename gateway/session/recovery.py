@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 class Beginning:
     """What a subscription begins with."""
 
-    __slots__ = ("_epoch", "_offset", "_publications", "_recovered", "_request")
+    __slots__ = ("_epoch", "_offset", "_publications", "_recoverable", "_recovered", "_request")
 
-    def __init__(self, request: SubscribeRequest | None) -> None:
+    def __init__(self, request: SubscribeRequest | None, *, recoverable: bool) -> None:
         """At the newest publication, unless told otherwise."""
         self._request = request
+        self._recoverable = recoverable
         self._recovered = False
         self._epoch = ""
         self._offset: int | None = None
@@ -53,14 +54,15 @@ class Beginning:
         """Take the client into the channel. The fields of the reply, which must be queued in the same step."""
         feed, request = channel.feed, self._request
         result = SubscribeResult()
-        if feed is None or not (channel.namespace.recover or wants_position(request)):
+        positioned = wanted.override.force_positioning or wants_position(request)
+        if feed is None or not (self._recoverable or positioned):
             session.join(channel, wanted, server_side=server_side)
             return result
         if self._recovered and feed.epoch != self._epoch:
             self._recovered, self._offset, self._publications = False, None, []
         last = self._publications[-1].offset if self._publications else self._offset
         session.join(channel, wanted, server_side=server_side, after=last)
-        result.recoverable = channel.namespace.recover
+        result.recoverable = self._recoverable
         result.positioned = True
         result.epoch = feed.epoch
         result.offset = feed.passed if self._offset is None else self._offset
@@ -77,11 +79,11 @@ def wants_position(request: SubscribeRequest | None) -> bool:
     return request is not None and (request.positioned or request.recoverable)
 
 
-async def begin(channel: Channel, request: SubscribeRequest | None) -> Beginning:
+async def begin(channel: Channel, wanted: Wanted, request: SubscribeRequest | None) -> Beginning:
     """Find out where the client begins in an opened channel. Raises Refusal: 100 (Redis is away), 112."""
-    beginning = Beginning(request)
     feed, rules = channel.feed, channel.namespace
-    if feed is None or not rules.recover:
+    beginning = Beginning(request, recoverable=wanted.recovers(rules))
+    if feed is None or not wanted.recovers(rules):
         return beginning
     try:
         if rules.recover_mode == "cache":

@@ -9,6 +9,7 @@ from math import ceil
 
 from msgspec import UNSET, Raw
 
+from gateway.auth import ConnectionClaims
 from gateway.config import Namespace
 from gateway.hub import Channel
 from gateway.metrics import names
@@ -40,8 +41,10 @@ class Session:
         "context",
         "expires_at",
         "info",
+        "issued_at",
         "outlet",
         "subscriptions",
+        "token_id",
         "user",
     )
 
@@ -57,6 +60,10 @@ class Session:
         """Information about the connection, from its token."""
         self.expires_at: float | None = None
         """Seconds since 1970 UTC; None = never."""
+        self.token_id = ""
+        """`jti` of its connection token."""
+        self.issued_at: float | None = None
+        """`iat` of its connection token: seconds since 1970 UTC."""
         self.subscriptions: dict[str, Subscription] = {}
         self.closed_with: DisconnectCode | str | None = None
         """Why it ended; None while it lives."""
@@ -64,6 +71,14 @@ class Session:
     def receive(self, commands: list[Command]) -> None:
         """Carry out the commands of one WebSocket message, in order."""
         self._commands.receive(self, commands)
+
+    def accept(self, claims: ConnectionClaims) -> None:
+        """Be who a token says."""
+        self.user = claims.user
+        self.info = Raw(claims.info) if claims.info else None
+        self.expires_at = claims.expires_at
+        self.token_id = claims.token_id
+        self.issued_at = claims.issued_at
 
     # Channels.
 
@@ -76,17 +91,20 @@ class Session:
 
         Give the outlet the reply in the same step.
         """
-        subscription = self.subscriptions[channel.name] = Subscription(
-            channel, server_side=server_side, expires_at=wanted.expires_at, info=wanted.info
-        )
+        subscription = Subscription(channel, wanted, server_side=server_side)
+        self.subscriptions[channel.name] = subscription
         self.context.hub.join(channel, self.outlet, after)
-        self.context.presence.entered(channel, self.client, self.describe(subscription))
+        self.context.presence.entered(channel, self.client, self.describe(subscription), subscription.observed)
 
     def leave(self, subscription: Subscription) -> None:
         """Receive nothing more from a channel."""
         del self.subscriptions[subscription.channel.name]
         self.context.hub.leave(subscription.channel, self.outlet)
-        self.context.presence.left(subscription.channel, self.client, self.describe(subscription))
+        self._left(subscription)
+
+    def _left(self, subscription: Subscription) -> None:
+        info = self.describe(subscription)
+        self.context.presence.left(subscription.channel, self.client, info, subscription.observed)
 
     def describe(self, subscription: Subscription | None) -> ClientInfo:
         """What others learn about the client, in a channel or outside of any."""
@@ -168,9 +186,10 @@ class Session:
         context = self.context
         for subscription in self.subscriptions.values():
             context.hub.leave(subscription.channel, self.outlet)
-            context.presence.left(subscription.channel, self.client, self.describe(subscription))
+            self._left(subscription)
         self.subscriptions.clear()
         if self.client:
+            context.clients.pop(self.client, None)
             context.users.remove(self.user, self)
             context.counters[names.CLIENTS] -= 1
             context.counters[names.USERS] = len(context.users)

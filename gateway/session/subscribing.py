@@ -12,7 +12,7 @@ from gateway.session.authenticate import authorize
 from gateway.session.outcomes import Refusal
 from gateway.session.permissions import check_subscribe
 from gateway.session.recovery import Beginning, begin
-from gateway.session.subscription import Wanted
+from gateway.session.subscription import TokenMark, Wanted
 from protocol.codes import ALREADY_SUBSCRIBED, INTERNAL, LIMIT_EXCEEDED, PERMISSION_DENIED
 from protocol.commands import Command, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
 from protocol.replies import Reply, SubRefreshResult, UnsubscribeResult
@@ -36,7 +36,7 @@ async def subscribe(session: Session, commands: list[Command]) -> None:
             accepted[wanted.name.full] = wanted
             requests[wanted.name.full] = command.subscribe
     channels = await open_channels(session, [each.key for each in accepted.values()])
-    beginnings = await begin_all(session, channels, requests)
+    beginnings = await begin_all(session, channels, accepted.values(), requests)
     for channel, beginning in zip(channels, beginnings, strict=True):
         wanted = accepted[channel.name]
         if isinstance(beginning, Refusal) or not channel.ready:
@@ -50,16 +50,16 @@ async def subscribe(session: Session, commands: list[Command]) -> None:
 
 
 async def begin_all(
-    session: Session, channels: list[Channel], requests: Mapping[str, SubscribeRequest]
+    session: Session, channels: list[Channel], wanted: Iterable[Wanted], requests: Mapping[str, SubscribeRequest]
 ) -> list[Beginning | Refusal]:
     """Where the client begins in each of the opened channels. All are given up when the client goes meanwhile."""
     beginnings: list[Beginning | Refusal] = []
     try:
-        for channel in channels:
+        for channel, each in zip(channels, wanted, strict=True):
             try:
-                beginnings.append(
-                    await begin(channel, requests.get(channel.name)) if channel.ready else Refusal(INTERNAL)
-                )
+                if not channel.ready:
+                    raise Refusal(INTERNAL)
+                beginnings.append(await begin(channel, each, requests.get(channel.name)))
             except Refusal as refusal:
                 beginnings.append(refusal)
     except BaseException:
@@ -100,6 +100,8 @@ def _admit(session: Session, command_id: int, request: SubscribeRequest, accepte
         wanted.expires_at = claims.expires_at
         wanted.info = Raw(claims.info) if claims.info else None
         wanted.data = Raw(claims.data) if claims.data else None
+        wanted.token = TokenMark(claims.token_id, claims.issued_at)
+        wanted.override = claims.override
     check_subscribe(name, rules, session.user, with_token=bool(request.token))
     return wanted
 
@@ -124,6 +126,7 @@ def sub_refresh(session: Session, command_id: int, request: SubRefreshRequest) -
     claims = authorize(session.context, request.token, channel=name.full, user=session.user, client=session.client)
     subscription.expires_at = claims.expires_at
     subscription.info = Raw(claims.info) if claims.info else None
+    subscription.token = TokenMark(claims.token_id, claims.issued_at)
     session.described_anew(subscription)
     expires, ttl = session.time_left(claims.expires_at)
     session.reply(Reply(id=command_id, sub_refresh=SubRefreshResult(expires=expires, ttl=ttl)))

@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 import sys
 from typing import Final
 
 from gateway.auth.issue import sign_token
-from gateway.broker import CommandQueue
+from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, keep_functions
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.control import Backends, ControlParts, ControlServer, NodeRegistry, build_app
+from gateway.control import Bus, ControlParts, ControlServer, Fleet, NodeRegistry, build_app
 from gateway.control.server import open_listeners
-from gateway.errors import BrokerError
 from gateway.log import get_logger
 from gateway.metrics import CounterTable
 from gateway.processes import WorkerEnd
 from gateway.storage.redis import connect
 from gateway.workers.link import run_worker
 
-LARGE_ANSWERS: Final = 4
+LARGE_ANSWERS: Final = 16
 """Commands in one round trip where each may answer with a page of a log."""
-
-WITHDRAW_WITHIN_S: Final = 1.0
-"""Time that Redis has, at the end, to forget the workers of this node."""
 
 
 async def main(link: WorkerEnd, config: Config) -> None:
     """Serve the control port until the link says stop."""
     clock = SystemClock()
     redis = connect(config.redis)
-    writes = CommandQueue(redis)
-    reads = CommandQueue(redis, batch=LARGE_ANSWERS)
+    writing = CommandQueue(redis)
+    reading = CommandQueue(redis, batch=LARGE_ANSWERS)
+    prefix = config.redis.prefix
     table = CounterTable(link.spec.counters_fd, link.spec.counters_rows)
-    nodes = NodeRegistry(
-        table, writes, clock, prefix=config.redis.prefix, node=link.spec.node, host=socket.gethostname()
+    fleet = Fleet(table, config.server.workers, clock)
+    nodes = NodeRegistry(writing, table, fleet, clock, prefix=prefix, node=link.spec.node)
+    bus = Bus(
+        commands=writing,
+        log=ChannelLog(writing, reading, prefix=prefix),
+        presence=PresenceStore(reading, prefix=prefix, lease_s=config.delivery.presence_lease_s),
+        revocations=RevocationStore(writing, prefix=prefix),
+        prefix=prefix,
     )
 
     def sign(user: str, ttl_s: float) -> str:
@@ -55,7 +56,9 @@ async def main(link: WorkerEnd, config: Config) -> None:
             config=config,
             table=table,
             clock=clock,
-            backends=Backends.on(writes, reads, nodes, config),
+            bus=bus,
+            fleet=fleet,
+            nodes=nodes,
             sign=sign if config.auth.hmac_secret else None,
         )
     )
@@ -63,14 +66,13 @@ async def main(link: WorkerEnd, config: Config) -> None:
     get_logger().info("control listening", host=config.control.host, port=config.control.port)
     try:
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(part) for part in (writes.run(), reads.run(), nodes.run())]
+            background = [
+                group.create_task(part) for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing))
+            ]
             serving = group.create_task(server.run_until_stopped())
             await link.stop.wait()
             server.stop()
             await serving
-            with contextlib.suppress(BrokerError, TimeoutError):  # the entries are forgotten by themselves, later
-                async with asyncio.timeout(WITHDRAW_WITHIN_S):
-                    await nodes.withdraw()
             for task in background:
                 task.cancel()
     finally:

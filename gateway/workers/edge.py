@@ -11,8 +11,8 @@ import random
 import sys
 from typing import Final
 
-from gateway.auth import KeySet, TokenVerifier
-from gateway.broker import ChannelLog, CommandQueue, PresenceStore, Subscriber
+from gateway.auth import KeySet, Revocations, TokenVerifier
+from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, Subscriber
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.edge import Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Shared, drain, tend
@@ -20,10 +20,11 @@ from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Presence, UserIndex
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, names
 from gateway.processes import WorkerEnd
-from gateway.session import RateLimit, Session, SessionContext, channels_of_everyone
+from gateway.session import Control, RateLimit, Session, SessionContext, channels_of_everyone
 from gateway.storage.redis import connect, endpoint
 from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
+from protocol.redis_contract import control_channel
 
 LARGE_ANSWERS: Final = 16
 """Commands in one round trip where each may answer with a page of a log."""
@@ -83,30 +84,41 @@ async def main(link: WorkerEnd, config: Config) -> None:
         redis_state_changed=readiness.redis_changed,
     )
     users: UserIndex[Session] = UserIndex()
+    sessions = SessionContext(
+        config=config,
+        hub=hub,
+        users=users,
+        broker=publishing,
+        channel_log=channel_log,
+        presence=presence,
+        verifier=TokenVerifier(
+            keys,
+            audience=config.auth.audience,
+            issuer=config.auth.issuer,
+            leeway_s=config.auth.leeway_s,
+            anonymous=config.auth.anonymous,
+            clock=clock,
+        ),
+        revocations=Revocations(clock),
+        clients={},
+        counters=counters,
+        clock=clock,
+        log=log,
+        node=spec.node,
+        rate=RateLimit(config.limits.commands_per_s, config.limits.commands_burst),
+        everyone=channels_of_everyone(config.namespaces),
+    )
+    control = Control(
+        sessions,
+        RevocationStore(reading, prefix=config.redis.prefix),
+        publishing,
+        worker=f"{spec.node}/{spec.name}",
+    )
+    hub.handle(control_channel(config.redis.prefix), control.received, missed=control.redis_is_back)
+    subscriber.subscribe(control_channel(config.redis.prefix))
     shared = Shared(
         config=config,
-        session=SessionContext(
-            config=config,
-            hub=hub,
-            users=users,
-            broker=publishing,
-            channel_log=channel_log,
-            presence=presence,
-            verifier=TokenVerifier(
-                keys,
-                audience=config.auth.audience,
-                issuer=config.auth.issuer,
-                leeway_s=config.auth.leeway_s,
-                anonymous=config.auth.anonymous,
-                clock=clock,
-            ),
-            counters=counters,
-            clock=clock,
-            log=log,
-            node=spec.node,
-            rate=RateLimit(config.limits.commands_per_s, config.limits.commands_burst),
-            everyone=channels_of_everyone(config.namespaces),
-        ),
+        session=sessions,
         counters=counters,
         log=log,
         wheel=KeepaliveWheel(config.keepalive.ping_interval_s, config.keepalive.pong_timeout_s, random.random),
@@ -134,11 +146,13 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 reading.run(),
                 presence.run(),
                 hub.run(),
+                control.run(),
                 shared.wheel.run(),
                 tend(shared, clock, counters, redis_channels=lambda: subscriber.wanted),
             )
         ]
         await readiness.wait_for_redis(config.redis.connect_timeout_s)
+        await control.read_revocations()
         await listener.open()
         readiness.started()
         link.ready()

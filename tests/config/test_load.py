@@ -209,7 +209,7 @@ def test_the_line_of_a_key_is_found_however_it_is_written(write: Write, text: st
         ("namespaces = 3", "gateway.toml:1: [namespaces]: must be a section"),
         ("namespaces.chat = 3", "gateway.toml:1: [namespaces.chat]: must be a section"),
         ("[server.port]\nx = 1", "gateway.toml:1: [server] port: must be a valid integer"),
-        ("[[server]]\nport = 1", "gateway.toml: [server]: must be a section"),
+        ("[[server]]\nport = 1", "gateway.toml:1: [server]: must be a section"),
         ("[server]\nport = 1e999", "gateway.toml:2: [server] port: must be"),
         ("[server]\nport = true", "gateway.toml:2: [server] port: must be a valid integer, is true"),
         ('[server]\nport = "8000"', 'gateway.toml:2: [server] port: must be a valid integer, is "8000"'),
@@ -394,60 +394,3 @@ def test_strings_survive_the_environment(values: dict[str, str]) -> None:
     for key, value in values.items():
         assert getattr(getattr(config, sections[key]), key) == value
     assert json.loads(config.model_dump_json())["server"]["host"] == values.get("host", "0.0.0.0")
-
-
-# API keys that may do only some things
-
-
-def test_limited_api_keys_come_from_the_file_and_the_environment(write: Write) -> None:
-    path = write("[control.keys.Bill-ing]\nmethods = ['publish']\n[control]\nport = 1\n")
-    environ = AUTH | {"GATEWAY_CONTROL__KEYS__BILL_ING__KEY": "k" * 16, "GATEWAY_CONTROL__KEYS__OPS__KEY": "o" * 16}
-    config = load_config(path, environ=environ, flags={})
-    assert {name: (key.key, key.methods) for name, key in config.control.keys.items()} == {
-        "Bill-ing": ("k" * 16, ("publish",)),
-        "ops": ("o" * 16, ()),
-    }
-    assert config.control.port == 1
-    assert "kkkk" not in repr(config)
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("[control.keys.a]", "gateway.toml:1: [control.keys.a]: an API key needs at least 16 characters"),
-        ("[control.keys.a]\nkey = 'short'", "gateway.toml:2: [control.keys.a] key: an API key needs at least 16"),
-        (
-            "[control.keys.a]\nkye = 'x'",
-            'gateway.toml:2: [control.keys.a] kye: there is no such key; did you mean "key"?',
-        ),
-        ("[control]\nkeys = 3", "gateway.toml:2: [control] keys: must be a section"),
-        ("[control]\nkeys.a = 3", "gateway.toml:2: [control.keys.a]: must be a section"),
-        (
-            "[control.keys.a]\nkey = 'aaaaaaaaaaaaaaaa'\nmethods = ['publsh']",
-            "gateway.toml:3: [control.keys.a] methods item 1: must be 'publish', 'broadcast'",
-        ),
-        (
-            "[control.keys.'a b']\nkey = 'aaaaaaaaaaaaaaaa'",
-            'gateway.toml:1: [control.keys.a b]: the name of a key is 1 to 64 letters, digits, "_", "." or "-"',
-        ),
-        (
-            "[control.keys.a]\nkey = 'aaaaaaaaaaaaaaaa'\n[control.keys.b]\nkey = 'aaaaaaaaaaaaaaaa'",
-            "gateway.toml:4: [control.keys.b] key: keys.b has the same key as keys.a",
-        ),
-    ],
-)
-def test_a_wrong_limited_key_gives_a_problem_with_its_line(write: Write, text: str, problem: str) -> None:
-    found = problems(write(text))
-    assert found[0].startswith(problem)
-    assert "aaaa" not in "".join(found)
-
-
-def test_a_limited_key_without_a_key_is_a_problem_in_the_environment_too() -> None:
-    assert problems(environ=AUTH | {"GATEWAY_CONTROL__KEYS__A__METHODS": "publish"}) == [
-        "GATEWAY_CONTROL__KEYS__A__METHODS: an API key needs at least 16 characters"
-    ]
-    assert problems(environ=AUTH | {"GATEWAY_CONTROL__KEYS__A__MTHODS": "publish"}) == [
-        'GATEWAY_CONTROL__KEYS__A__MTHODS: there is no such setting; did you mean "GATEWAY_CONTROL__KEYS__A__METHODS"?'
-    ]
-    (found,) = problems(environ=AUTH | {"GATEWAY_CONTROL__KEYS": "publish"})
-    assert found.startswith("GATEWAY_CONTROL__KEYS: there is no such setting")

@@ -18,18 +18,9 @@ def shown(environ: dict[str, str], **flags: object) -> str:
 
 def test_what_is_shown_is_toml_and_complete() -> None:
     content = tomllib.loads(
-        shown(
-            {
-                "GATEWAY_AUTH__ISSUER": 'quo"te \\ é 😀 \x7f',
-                "GATEWAY_NAMESPACES__CHAT__SERVER_SIDE": "chat:a,chat:b",
-                "GATEWAY_CONTROL__KEYS__BILLING__KEY": "hunter2hunter2hunter2",
-                "GATEWAY_CONTROL__KEYS__BILLING__METHODS": "publish,broadcast",
-            }
-        )
+        shown({"GATEWAY_AUTH__ISSUER": 'quo"te \\ é 😀 \x7f', "GATEWAY_NAMESPACES__CHAT__SERVER_SIDE": "chat:a,chat:b"})
     )
     expected = Config().model_dump(mode="json")
-    billing = {"key": "********", "methods": ["publish", "broadcast"], "namespaces": []}
-    expected["control"]["keys"] = {"billing": billing}
     expected["auth"] |= {"issuer": 'quo"te \\ é 😀 \x7f', "hmac_secret": "********"}
     expected["namespaces"]["chat"] = expected["namespaces"]["default"] | {"server_side": ["chat:a", "chat:b"]}
     assert content == expected
@@ -59,7 +50,6 @@ def test_the_line_in_a_file_is_named(tmp_path: object) -> None:
         ("GATEWAY_AUTH__HMAC_SECRET", "hunter2hunter2hunter2://hunter2hunter2@hunter2"),
         ("GATEWAY_AUTH__HMAC_SECRET_PREVIOUS", "hunter2" * 6),
         ("GATEWAY_CONTROL__API_KEYS", "hunter2hunter2hunter2,hunter2hunter2hunter22"),
-        ("GATEWAY_CONTROL__KEYS__BILLING__KEY", "hunter2hunter2hunter2"),
         ("GATEWAY_REDIS__URL", "redis://user:hunter2@host:1/0"),
         ("GATEWAY_REDIS__URL", "rediss://:hunter2@host?db=1"),
         ("GATEWAY_REDIS__URL", "unix:///tmp/s?db=1&password=hunter2&ssl_password=hunter2"),
@@ -107,10 +97,6 @@ def test_the_listed_defaults_are_the_defaults() -> None:
         ({"GATEWAY_SERVER__ALLOWED_ORIGINS": "*"}, ["any site"]),
         ({"GATEWAY_CONTROL__HOST": "0.0.0.0"}, ["firewall"]),
         ({"GATEWAY_CONTROL__HOST": "0.0.0.0", "GATEWAY_CONTROL__DEMO": "1"}, ["firewall", "gets a token"]),
-        (
-            {"GATEWAY_CONTROL__KEYS__A__KEY": "k" * 16, "GATEWAY_CONTROL__KEYS__A__NAMESPACES": "default,chat"},
-            ['no namespace "chat"'],
-        ),
         ({"GATEWAY_CONTROL__HOST": "::1", "GATEWAY_CONTROL__DEMO": "1"}, []),
         ({"GATEWAY_CONTROL__HOST": "localhost"}, []),
         ({}, []),

@@ -1,67 +1,49 @@
-"""A control app: with a Redis that records, a clock that stands and counters that tests write; or with a real Redis."""
+"""A control app with fake surroundings: a Redis that records, a clock that stands, counters that tests write."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
-from fastapi import FastAPI
-from redis.asyncio import Redis
 
-from gateway.broker import CommandQueue
-from gateway.broker.commands import Argument
+from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore
 from gateway.clock import FakeClock
 from gateway.config import Config
-from gateway.config import Redis as RedisSettings
-from gateway.control import Backends, ControlParts, NodeRegistry, build_app
+from gateway.control import Bus, ControlParts, Fleet, NodeRegistry, build_app
 from gateway.errors import BrokerBusy, BrokerError
 from gateway.metrics import CounterTable
 from gateway.metrics.names import BEAT_MS, LISTENING, PID, READY, REDIS_CONNECTED, STARTED_S
-from gateway.storage.redis import connect
-from tests.support.redis_server import RedisServer
 
 KEY = "test-key-0123456789"
 OTHER_KEY = "other-key-0123456789"
 AUTHORITY = "127.0.0.1:9000"
 
 
-async def eventually(condition: Callable[[], Awaitable[object]], what: str) -> None:
-    """Wait for a condition that has to be asked for."""
-    for _ in range(2000):
-        if await condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"not within 20 s: {what}")
-
-
-class FakeRedis(CommandQueue):
-    """Records what is published, or fails with `error`. Knows no other command."""
+class FakeRedis:
+    """Records what is published, in the place of a command queue, or fails with `error`. Knows no other command."""
 
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes]] = []
-        """Channel without the prefix of publications, payload."""
+        """Channel without its prefix, payload."""
         self.error: BrokerError | None = None
-        self.listeners = 2
-        """What PUBLISH answers."""
 
-    def submit(self, *arguments: Argument, size: int = 0) -> asyncio.Future[Any]:
-        command, channel, payload = arguments
-        assert command == "PUBLISH"
-        assert isinstance(channel, bytes)
-        assert isinstance(payload, bytes)
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    def submit(self, *arguments: Any, size: int = 0) -> asyncio.Future[Any]:
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if isinstance(self.error, BrokerBusy):
             raise self.error
         if self.error is not None:
             done.set_exception(self.error)
-        else:
-            self.published.append((channel.decode().removeprefix("gw:pub:"), payload))
-            done.set_result(self.listeners)
+            done.exception()
+            return done
+        command, channel, payload = arguments
+        assert command == "PUBLISH"
+        assert size == len(payload)
+        self.published.append((channel.decode().removeprefix("gw:pub:").removeprefix("gw:"), payload))
+        done.set_result(2)
         return done
 
 
@@ -69,6 +51,7 @@ class Control:
     """The parts of one control app. `client()` talks to it."""
 
     def __init__(self, queue: CommandQueue | None = None, **sections: object) -> None:
+        """`queue` to a real Redis; None = a fake one that takes publications only."""
         defaults: dict[str, object] = {
             "server": {"workers": 2},
             "control": {"api_keys": [KEY, OTHER_KEY]},
@@ -77,36 +60,29 @@ class Control:
         self.config = Config.model_validate(defaults | sections)
         self.clock = FakeClock()
         self.redis = FakeRedis()
-        self.queue = queue or self.redis
         self.table = CounterTable.create(self.config.server.workers)
         self.signed: list[tuple[str, float]] = []
-        self.backends = self.make_backends()
-        self.app = self.make_app()
-
-    def make_backends(self, node: str = "n1", host: str = "web1") -> Backends:
-        nodes = NodeRegistry(self.table, self.queue, self.clock, prefix="gw", node=node, host=host)
-        return Backends.on(self.queue, self.queue, nodes, self.config)
-
-    def make_app(self, **other: Any) -> FastAPI:
-        """`other`: in the place of some of the backends."""
-        backends = self.backends._replace(**other)
-        return build_app(ControlParts(self.config, self.table, self.clock, backends, self._sign))
-
-    async def call(self, method: str, request: object, *, key: str | None = KEY) -> Any:
-        """The answer of one call, from JSON."""
-        async with self.client(key=key) as client:
-            answer = await client.post(f"/api/{method}", content=msgspec.json.encode(request))
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    async def result(self, method: str, **request: object) -> Any:
-        """The result of a call that must work."""
-        return (await self.call(method, request))["result"]
-
-    async def error(self, method: str, **request: object) -> tuple[int, str]:
-        """Code and message of a call that must not work."""
-        error = (await self.call(method, request))["error"]
-        return error["code"], error["message"]
+        self.queue: Any = queue or self.redis
+        fleet = Fleet(self.table, self.config.server.workers, self.clock)
+        self.nodes = NodeRegistry(self.queue, self.table, fleet, self.clock, prefix="gw", node="node")
+        bus = Bus(
+            commands=self.queue,
+            log=ChannelLog(self.queue, self.queue, prefix="gw"),
+            presence=PresenceStore(self.queue, prefix="gw", lease_s=30),
+            revocations=RevocationStore(self.queue, prefix="gw"),
+            prefix="gw",
+        )
+        self.app = build_app(
+            ControlParts(
+                config=self.config,
+                table=self.table,
+                clock=self.clock,
+                bus=bus,
+                fleet=fleet,
+                nodes=self.nodes,
+                sign=self._sign,
+            )
+        )
 
     def _sign(self, user: str, ttl_s: float) -> str:
         self.signed.append((user, ttl_s))
@@ -131,8 +107,8 @@ class Control:
 async def make_control() -> AsyncIterator[Callable[..., Control]]:
     made: list[Control] = []
 
-    def make(**sections: object) -> Control:
-        made.append(Control(**sections))
+    def make(queue: CommandQueue | None = None, **sections: object) -> Control:
+        made.append(Control(queue, **sections))
         return made[-1]
 
     yield make
@@ -149,32 +125,3 @@ def control(make_control: Callable[..., Control]) -> Control:
 async def client(control: Control) -> AsyncIterator[httpx.AsyncClient]:
     async with control.client() as client:
         yield client
-
-
-NAMESPACES = {
-    "default": {},
-    "chat": {"history_size": 100_000, "history_ttl_s": 600, "presence": True},
-    "plain": {},
-}
-
-
-@pytest.fixture
-async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
-    """A client of the test's own."""
-    client = Redis.from_url(redis_server.url)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-async def live(redis_server: RedisServer) -> AsyncIterator[Control]:
-    """A control app on a real Redis. Channels of `chat` have history and presence."""
-    client = connect(RedisSettings(url=redis_server.url))
-    queue = CommandQueue(client)
-    running = asyncio.get_running_loop().create_task(queue.run())
-    control = Control(queue, namespaces=NAMESPACES)
-    yield control
-    running.cancel()
-    await asyncio.wait([running])
-    await client.aclose()
-    os.close(control.table.fd)

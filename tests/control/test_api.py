@@ -135,3 +135,14 @@ async def test_nothing_of_a_body_is_read_without_a_key(control: Control) -> None
 
     async with control.client(key=None) as client:
         assert (await client.post("/api/publish", content=body())).status_code == 401
+
+
+async def test_openapi_describes_the_method_and_its_key(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"]["/api/publish"]["post"]
+    reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    fields = document["components"]["schemas"][reference.rpartition("/")[2]]["properties"]
+    assert set(fields) >= {"channel", "data"}
+    assert operation["security"] == [{"apiKey": []}]
+    assert document["components"]["securitySchemes"]["apiKey"]["name"] == "X-API-Key"
+    assert "/api/{name}" not in document["paths"]

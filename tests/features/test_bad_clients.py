@@ -31,9 +31,8 @@ def gateway() -> Iterator[Gateway]:
     config = {
         "keepalive": {"ping_interval_s": PING_S, "pong_timeout_s": PONG_S},
         "limits": {"connect_timeout_s": CONNECT_S, "close_timeout_s": CLOSE_S},
-        "delivery": {"send_budget_bytes": BUDGET},
+        "delivery": {"send_budget_bytes": BUDGET, "slow_timeout_s": 1.0},
     }
-    config = config | {"delivery": {**config.get("delivery", {}), "slow_timeout_s": 1.0}}
     with serving(config) as gateway:
         yield gateway
 

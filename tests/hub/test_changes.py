@@ -79,14 +79,6 @@ async def test_every_subscriber_of_the_channel_is_told_and_nobody_else() -> None
     assert told(elsewhere) == []
 
 
-async def test_a_namespace_that_does_not_want_it_tells_nobody() -> None:
-    world = World(join_leave=False)
-    receiver = FakeReceiver()
-    world.join(world.channel(receiver), "a")
-    await turn(2)
-    assert receiver.frames == []
-
-
 async def test_changes_are_encoded_once_for_each_encoding_and_leave_together() -> None:
     world = World()
     encoding = CountingEncoding()

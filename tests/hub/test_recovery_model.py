@@ -57,7 +57,8 @@ class World:
         self.gone: list[Subscriber] = []
         self.told: list[Subscriber] = []
         self.payloads: list[bytes] = []
-        self.number = 0
+        self.unheard = False
+        """Whether something has happened to the log that only a look at it can tell: nothing newer was heard."""
         self.channel: Channel | None = None
         self.wrong: list[str] = []
         """What must not happen. Kept, as an exception in a callback of the loop would end nothing."""
@@ -81,6 +82,7 @@ class World:
         epoch = self.log.epoch(CHANNEL)
         payload = self.log.put(CHANNEL, b'"%b"' % epoch.encode())
         self.payloads.append(payload)
+        self.unheard = not heard
         if heard:
             self.hear(payload)
 
@@ -121,7 +123,8 @@ class World:
         """Redis is well, everybody reads: after a while everybody has everything, or was told."""
         self.log.error, self.log.late = None, False
         self.log.answer()
-        self.hub.hub.subscriber_connected()
+        if self.unheard:
+            self.hub.hub.subscriber_connected()
         for member in list(self.members):
             self.wake(member)
         for _ in range(2000):
@@ -188,9 +191,11 @@ async def run(operations: list[tuple[str, int]]) -> None:
             case "lose":
                 world.log.lose(CHANNEL)
                 world.payloads.clear()
+                world.unheard = True
             case "reconnect":
                 world.hub.hub.subscriber_lost("test")
                 world.hub.hub.subscriber_connected()
+                world.unheard = False
             case "late":
                 world.log.late = not world.log.late
             case "answer":

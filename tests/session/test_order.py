@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.metrics import names
+from tests.support.hub import turn
 from tests.support.session import SessionWorld
 
 CONNECT = {"id": 1, "connect": {}}
@@ -147,3 +148,18 @@ async def test_an_unexpected_error_closes_with_3004_is_counted_and_hurts_nobody_
     assert client.closed == 3004
     assert world.counters[names.ERRORS] == 1
     assert await other.ask(ping={}) == {"id": 2, "ping": {}}
+
+
+async def test_a_reply_leaves_before_the_next_command_waits() -> None:
+    world = SessionWorld()
+    client = await world.connected()
+    client.news()
+    world.confirms = False
+    await client.frame({"id": 1, "subscribe": {"channel": "first"}})
+    await client.frame({"id": 2, "subscribe": {"channel": "second"}})
+    world.hub.confirm("first")
+    await turn(4)
+    assert [answer["id"] for answer in client.news()] == [1], "publications of the first may come from here on"
+    world.confirms = True
+    await world.settle()
+    assert [answer["id"] for answer in client.news()] == [2]

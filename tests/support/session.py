@@ -8,7 +8,7 @@ from typing import Any
 
 import jwt
 
-from gateway.auth import KeySet, TokenVerifier
+from gateway.auth import KeySet, Revocations, TokenVerifier
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.errors import BrokerError, BrokerRefused
@@ -161,6 +161,8 @@ class SessionWorld:
                 anonymous=self.config.auth.anonymous,
                 clock=self.clock,
             ),
+            revocations=Revocations(self.clock),
+            clients={},
             counters=self.counters,
             clock=self.clock,
             log=get_logger(),

@@ -81,6 +81,12 @@ class Control(Section):
             raise ValueError("two keys have the same name, or are the same")
         return keys
 
+    @model_validator(mode="after")
+    def _limited_or_not(self) -> Control:
+        if shared := [key.name for key in self.keys if key.key in self.api_keys]:
+            raise ValueError(f'keys: the key "{shared[0]}" is also one of api_keys, which are for everything')
+        return self
+
 
 class Auth(Section):
     """Who may connect: JSON Web Tokens."""

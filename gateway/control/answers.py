@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 from fastapi import Response
-from fastapi.responses import StreamingResponse
 
+from gateway.control.streams import StreamedAnswer
 from gateway.errors import GatewayError
 from protocol.codes import (
     BAD_REQUEST,
@@ -81,7 +81,7 @@ def result(document: bytes | AsyncIterator[bytes], *, top_level: bool = False) -
             yield chunk
         yield tail
 
-    return StreamingResponse(chunks(), media_type=Answer.media_type, headers={"cache-control": "no-store"})
+    return StreamedAnswer(chunks())
 
 
 def error_document(problem: ApiError) -> bytes:

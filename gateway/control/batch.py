@@ -72,8 +72,9 @@ class Batch(Method[BatchRequest]):
         together = TOGETHER if request.parallel else 1
         for start in range(0, len(request.commands), together):
             some = request.commands[start : start + together]
-            done = await asyncio.gather(*(self._call_one(command, key) for command in some))
-            for number, (name, result) in enumerate(done, start):
+            early = await asyncio.gather(*(self._call_early(command, key) for command in some))
+            for number, command in enumerate(some, start):
+                name, result = early[number - start] or await self._call_one(command, key)
                 separator = b"," if number else b""
                 if isinstance(result, ApiError):
                     yield separator + b'{"error":%b}' % error_document(result)
@@ -85,6 +86,14 @@ class Batch(Method[BatchRequest]):
                         yield chunk
                     yield b"}"
         yield b"]}"
+
+    async def _call_early(
+        self, command: Mapping[str, Raw], key: ApiKey | None
+    ) -> tuple[str, bytes | Chunks | ApiError] | None:
+        """None = in its turn: what comes in chunks is not begun before, so that one page is in memory at a time."""
+        if any((method := self._methods.get(name)) is not None and method.streams for name in command):
+            return None
+        return await self._call_one(command, key)
 
     async def _call_one(self, command: Mapping[str, Raw], key: ApiKey | None) -> tuple[str, bytes | Chunks | ApiError]:
         name = next(iter(command), "")

@@ -35,10 +35,12 @@ class Bus(NamedTuple):
         return self.commands.submit("PUBLISH", publish_channel(self.prefix, channel), payload, size=len(payload))
 
     async def tell(self, message: ControlMessage) -> int:
-        """Tell every worker on every node; the number of workers that listen. Raises ApiError."""
+        """Tell every worker on every node; the number of workers that listen, never 0. Raises ApiError."""
         payload = encode_control(message)
         with broker_errors():
             workers = await self.commands.submit("PUBLISH", control_channel(self.prefix), payload, size=len(payload))
+        if not workers:
+            raise ApiError(INTERNAL, "temporary, no worker listens to Redis: nothing was done")
         return int(workers)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import binascii
+import math
 from collections.abc import Mapping
+from typing import Final
 
 from msgspec import UNSET, Raw
 
@@ -14,6 +16,12 @@ from protocol.codes import BAD_REQUEST, UNKNOWN_CHANNEL
 from protocol.commands import Data
 from protocol.encodings.json import json_line
 from protocol.errors import ChannelError, DecodeError
+from protocol.position import Position
+
+MAX_CHANNEL_LENGTH: Final = 1024
+"""Upper bound of limits.channel_length: what is longer is no channel in any configuration."""
+FAR_S: Final = 100 * 366 * 86_400
+"""No time that means something lies further ahead. (A time in milliseconds does, and Redis takes no end at 1e300.)"""
 
 
 class Channels:
@@ -38,11 +46,27 @@ class Channels:
 
 
 def namespace_of(channel: str) -> str:
-    """The namespace that a channel belongs to; "" for a name that cannot be."""
+    """The namespace that a channel belongs to; "" for a name that cannot be.
+
+    With the longest names that any configuration allows: a name that is not looked at here must be refused later.
+    """
     try:
-        return parse_channel(channel).namespace or "default"
+        return parse_channel(channel, MAX_CHANNEL_LENGTH).namespace or "default"
     except ChannelError:
         return ""
+
+
+def moment(name: str, seconds: float, *, now: float) -> float:
+    """Seconds since 1970; 0 = not given. Raises ApiError (107)."""
+    if not math.isfinite(seconds) or not 0 <= seconds <= now + FAR_S:
+        raise ApiError(BAD_REQUEST, f"{name}: is not a time in seconds since 1970")
+    return seconds
+
+
+def check_position(name: str, position: Position | None) -> None:
+    """Raises ApiError (107)."""
+    if position is not None and not 0 <= position.offset < 2**63:
+        raise ApiError(BAD_REQUEST, f"{name}.offset: must be from 0 to 2^63 - 1")
 
 
 def json_field(name: str, value: Data, encoded: str) -> Data:

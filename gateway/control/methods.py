@@ -42,15 +42,18 @@ class Method(Generic[Request]):
         channels: Callable[[Request], Sequence[str]] | None = None,
         body_bytes: int = 0,
         top_level: bool = False,
+        streams: bool = False,
     ) -> None:
         """`channels` that a request names; None = it concerns more than channels. `body_bytes`: what a body may have
-        beside a payload and BODY_RESERVE_BYTES. `top_level`: the answer is the result itself, without `result`."""
+        beside a payload and BODY_RESERVE_BYTES. `top_level`: the answer is the result itself, without `result`.
+        `streams`: the result may come as chunks."""
         self.name = name
         self.summary = summary
         self.request = request
         self.result = result
         self.body_bytes = body_bytes
         self.top_level = top_level
+        self.streams = streams
         self._call = call
         self._channels = channels
         self._decoder = msgspec.json.Decoder(request)

@@ -110,12 +110,20 @@ class NodeRegistry:
         """Every worker that was written lately, on all nodes; removes what is long gone. Raises BrokerError."""
         now = self._clock.time()
         values = await self._commands.submit("HVALS", self._key)
-        entries = [msgspec.json.decode(value, type=_Entry) for value in values]
+        entries = [entry for value in values if (entry := _decoded(value)) is not None]
         gone = [entry.uid for entry in entries if entry.at < now - FORGOTTEN_AFTER_S]
         if gone:
             await self._commands.submit("HDEL", self._key, *gone)
         found = [entry for entry in entries if entry.at >= now - GONE_AFTER_S]
         return [msgspec.convert(msgspec.to_builtins(entry), Node) for entry in sorted(found, key=lambda each: each.uid)]
+
+
+def _decoded(value: bytes) -> _Entry | None:
+    """None = of a version that writes something else."""
+    try:
+        return msgspec.json.decode(value, type=_Entry)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def info_method(registry: NodeRegistry) -> Method[InfoRequest]:

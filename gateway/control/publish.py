@@ -18,12 +18,15 @@ from gateway.control.answers import ApiError
 from gateway.control.bus import Bus, broker_errors
 from gateway.control.fields import Channels, json_field
 from gateway.control.methods import Method
+from gateway.publisher.messages import ENVELOPE_BYTES
 from protocol.codes import BAD_REQUEST, LIMIT_EXCEEDED, NOT_AVAILABLE
 from protocol.commands import Data
 from protocol.redis_contract import Metadata, encode_envelope
 
 MAX_CHANNELS: Final = 1000
 """Channels in one broadcast."""
+WAVE_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of one broadcast that wait for Redis at once: well below what its queue takes."""
 MAX_KEY: Final = 512
 """Characters in an idempotency key, and in the epoch of a version."""
 
@@ -101,7 +104,8 @@ class Publishing:
         rules = self._channels.rules(channel)
         kept = rules.has_history and not request.skip_history
         payload = data if kept or not request.tags else encode_envelope(data, Metadata(tags=request.tags))
-        size = len(payload) + (len(msgspec.json.encode(request.tags)) if kept else 0)
+        # What workers do not take must not be logged: subscribers would have a hole instead of it.
+        size = len(payload) + (len(msgspec.json.encode(request.tags)) + ENVELOPE_BYTES if kept else 0)
         if size > self._max_bytes:
             raise ApiError(BAD_REQUEST, f"data: makes {size} bytes, limits.publication_bytes allows {self._max_bytes}")
         with broker_errors():
@@ -152,13 +156,17 @@ def broadcast_method(publishing: Publishing) -> Method[BroadcastRequest]:
         if len(request.channels) > MAX_CHANNELS:
             raise ApiError(LIMIT_EXCEEDED, f"channels: {len(request.channels)}, at most {MAX_CHANNELS} are allowed")
         data = publishing.data_of(request)
-        sent: list[asyncio.Future[Any] | ApiError] = []
-        for channel in request.channels:
-            try:
-                sent.append(publishing.send(channel, data, request))
-            except ApiError as problem:
-                sent.append(problem)
-        return BroadcastResult([await _response(each) for each in sent])
+        wave = max(1, WAVE_BYTES // (len(data) + ENVELOPE_BYTES))
+        responses: list[Response] = []
+        for start in range(0, len(request.channels), wave):
+            sent: list[asyncio.Future[Any] | ApiError] = []
+            for channel in request.channels[start : start + wave]:
+                try:
+                    sent.append(publishing.send(channel, data, request))
+                except ApiError as problem:
+                    sent.append(problem)
+            responses += [await _response(each) for each in sent]
+        return BroadcastResult(responses)
 
     return Method(
         "broadcast",

@@ -15,7 +15,7 @@ import msgspec
 from gateway.broker import Page
 from gateway.control.answers import ApiError
 from gateway.control.bus import Bus, broker_errors
-from gateway.control.fields import Channels
+from gateway.control.fields import Channels, check_position
 from gateway.control.methods import Chunks, Method
 from gateway.errors import BrokerError
 from protocol.codes import BAD_REQUEST, NOT_AVAILABLE, UNRECOVERABLE_POSITION
@@ -83,8 +83,7 @@ def reading_methods(bus: Bus, channels: Channels) -> list[Method[Any]]:
         _check_history(channels, request.channel)
         if request.limit < -1:
             raise ApiError(BAD_REQUEST, "limit: must be -1 or more")
-        if request.since is not None and request.since.offset < 0:
-            raise ApiError(BAD_REQUEST, "since.offset: must be 0 or more")
+        check_position("since", request.since)
         pages = _Pages(bus, request)
         with broker_errors():
             first = await pages.next()
@@ -99,7 +98,10 @@ def reading_methods(bus: Bus, channels: Channels) -> list[Method[Any]]:
         return HistoryRemoveResult()
 
     def method(name: str, summary: str, request: type[Any], result: type[Any], call: Any) -> Method[Any]:
-        return Method(name, summary, request, result, call, channels=lambda request: (request.channel,))
+        streams = result in (HistoryResult, PresenceResult)
+        return Method(
+            name, summary, request, result, call, channels=lambda request: (request.channel,), streams=streams
+        )
 
     return [
         method("presence", "Who is in a channel", ChannelRequest, PresenceResult, presence),

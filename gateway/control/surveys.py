@@ -8,6 +8,7 @@ or hang do not mark theirs: then the answer is an error, never a part that looks
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import Final
 
@@ -16,6 +17,7 @@ import msgspec
 from gateway.control.answers import ApiError
 from gateway.control.bus import Bus, broker_errors
 from gateway.control.methods import Chunks, Method
+from gateway.errors import BrokerError
 from protocol.codes import BAD_REQUEST, INTERNAL, LIMIT_EXCEEDED
 from protocol.control_messages import Survey, decode_page
 from protocol.errors import EnvelopeError
@@ -58,7 +60,7 @@ def channels_method(bus: Bus) -> Method[ChannelsRequest]:
             raise ApiError(BAD_REQUEST, f"pattern: has more than {MAX_PATTERN} characters")
         return _as_json(await _ask(bus, request.pattern or "*"))
 
-    return Method("channels", "Channels that somebody is in", ChannelsRequest, ChannelsResult, call)
+    return Method("channels", "Channels that somebody is in", ChannelsRequest, ChannelsResult, call, streams=True)
 
 
 async def _ask(bus: Bus, pattern: str) -> dict[str, int]:
@@ -78,7 +80,8 @@ async def _ask(bus: Bus, pattern: str) -> dict[str, int]:
     except TimeoutError as error:
         raise ApiError(INTERNAL, f"temporary, {answered} of {workers} workers have answered") from error
     finally:
-        bus.commands.submit("DEL", key)
+        with contextlib.suppress(BrokerError):  # the workers let it expire
+            bus.commands.submit("DEL", key)
     return found
 
 

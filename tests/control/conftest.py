@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore
 from gateway.clock import FakeClock
@@ -30,6 +31,8 @@ class FakeRedis:
         self.published: list[tuple[str, bytes]] = []
         """Channel without its prefix, payload."""
         self.error: BrokerError | None = None
+        self.listeners = 2
+        """What PUBLISH answers."""
 
     def submit(self, *arguments: Any, size: int = 0) -> asyncio.Future[Any]:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -43,7 +46,7 @@ class FakeRedis:
         assert command == "PUBLISH"
         assert size == len(payload)
         self.published.append((channel.decode().removeprefix("gw:pub:").removeprefix("gw:"), payload))
-        done.set_result(2)
+        done.set_result(self.listeners)
         return done
 
 
@@ -66,20 +69,25 @@ class Control:
         self.queue: Any = queue or self.redis
         fleet = Fleet(self.table, self.config.server.workers, self.clock)
         self.nodes = NodeRegistry(self.queue, self.table, fleet, self.clock, prefix="gw", node="node")
-        bus = Bus(
+        self.bus = Bus(
             commands=self.queue,
             log=ChannelLog(self.queue, self.queue, prefix="gw"),
             presence=PresenceStore(self.queue, prefix="gw", lease_s=30),
             revocations=RevocationStore(self.queue, prefix="gw"),
             prefix="gw",
         )
-        self.app = build_app(
+        self._fleet = fleet
+        self.app = self.make_app()
+
+    def make_app(self, **others: Any) -> FastAPI:
+        """`others`: in the place of parts of the bus."""
+        return build_app(
             ControlParts(
                 config=self.config,
                 table=self.table,
                 clock=self.clock,
-                bus=bus,
-                fleet=fleet,
+                bus=self.bus._replace(**others),
+                fleet=self._fleet,
                 nodes=self.nodes,
                 sign=self._sign,
                 latency=self.latency,

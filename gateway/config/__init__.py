@@ -1,5 +1,5 @@
-"""Configuration: `model` says what there is (with `base`, `keys`, `namespace`), `load` reads it. A leaf room: nothing
-here reads a file at import.
+"""Configuration: `model` says what there is (with `base`, `keys`, `limits`, `namespace`), `load` reads it. A leaf room:
+nothing here reads a file at import.
 
 `sources` takes a TOML file, the environment and flags apart, `checks` holds the rules that span several settings,
 `show` writes a configuration down for people.
@@ -7,6 +7,7 @@ here reads a file at import.
 
 from gateway.config.checks import warnings
 from gateway.config.keys import ApiKey
+from gateway.config.limits import Limits
 from gateway.config.load import LoadedConfig, load_config, read_config
 from gateway.config.model import (
     Auth,
@@ -14,7 +15,6 @@ from gateway.config.model import (
     Control,
     Delivery,
     Keepalive,
-    Limits,
     Log,
     Redis,
     Server,

@@ -10,15 +10,18 @@ from gateway.broker.log import ChannelLog, Page, Published
 from gateway.broker.presence import PresenceStore
 from gateway.broker.revocations import RevocationStore
 from gateway.broker.subscriber import Subscriber, SubscriberListener
+from gateway.broker.user_places import Entered, UserPlaces
 
 __all__ = [
     "ChannelLog",
     "CommandQueue",
+    "Entered",
     "Page",
     "PresenceStore",
     "Published",
     "RevocationStore",
     "Subscriber",
     "SubscriberListener",
+    "UserPlaces",
     "keep_functions",
 ]

@@ -27,8 +27,9 @@ class Limits(Section):
     """Who goes when a user has too many connections (3504): the new one or the oldest."""
     handshakes_per_s: Rate = 2000.0
     """Handshakes that a worker completes in a second, evenly spread; the others wait for their turn. 0 = no limit."""
-    handshakes_waiting: Annotated[int, Field(ge=0, le=1_000_000)] = 20_000
-    """Handshakes that wait for their turn in a worker; above it HTTP 503 with `Retry-After`."""
+    handshakes_waiting: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    """Handshakes that wait for their turn in a worker; above it HTTP 503 with `Retry-After`. Never more than have their
+    turn within half of `connect_timeout_s`."""
     auth_failures: Annotated[int, Field(ge=0, le=1_000_000)] = 10
     """Invalid tokens from one address in a minute that are answered (3500) at once; every further answer comes later
     than the one before. Good tokens are never answered late. 0 = no answer is delayed."""
@@ -66,3 +67,8 @@ class Limits(Section):
     """Publications that one history reply holds at most."""
     presence_clients: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Clients that one presence reply holds at most; with more: error 106 (`presence_stats` works)."""
+
+    @property
+    def handshake_places(self) -> int:
+        """Handshakes that may wait, so that the last one's turn comes before it times out."""
+        return min(self.handshakes_waiting, int(self.handshakes_per_s * self.connect_timeout_s / 2))

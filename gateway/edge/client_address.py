@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+from gateway.session.network import parse_address
 
 MAX_HOPS: Final = 32
 """Addresses of one header that are looked at, from the right."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _FOR: Final = re.compile(r'(?:^|;)\s*for=(?:"([^"]*)"|([^;"\s]*))', re.IGNORECASE)
 
@@ -44,7 +45,7 @@ class ClientAddress:
         """Whether a PROXY protocol header from `host` is believed."""
         return not self._networks or self.trusts(host)
 
-    def behind(self, host: str, fields: Sequence[tuple[str, str]]) -> str:
+    def behind(self, host: str, fields: Iterable[tuple[str, str]]) -> str:
         """The client's address when a request with these header fields comes from `host`."""
         if not self.trusts(host):
             return host
@@ -58,16 +59,6 @@ class ClientAddress:
             if not self.trusts(host):
                 break
         return host
-
-
-def parse_address(host: str) -> Address | None:
-    """An IP address; IPv4 also where it is written as IPv6 (`::ffff:192.0.2.1`); None if it is none."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped if mapped is not None else address
 
 
 def _without_port(hop: str) -> str:

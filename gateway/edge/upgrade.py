@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from websockets.utils import accept_key
@@ -41,6 +42,8 @@ class Ordinary(NamedTuple):
     offered: tuple[str, ...]
     """Subprotocols."""
     key: str
+    block: str
+    """All header lines."""
 
 
 def read_ordinary(data: bytes) -> Ordinary | None:
@@ -78,7 +81,15 @@ def read_ordinary(data: bytes) -> Ordinary | None:
         origins=(fields["origin"],) if "origin" in fields else (),
         offered=tuple(part.strip() for part in subprotocols.split(",")) if subprotocols else (),
         key=key,
+        block=block,
     )
+
+
+def fields_of(block: str) -> Iterator[tuple[str, str]]:
+    """Names and values of the lines of a checked request."""
+    for line in block.split("\r\n"):
+        name, _, value = line.partition(":")
+        yield name, value.strip(" \t")
 
 
 def accepting_response(key: str, subprotocol: str | None) -> bytes:

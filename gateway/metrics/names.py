@@ -49,6 +49,7 @@ SUBSCRIPTIONS: Final = _metric("subscriptions", "gauge", "Subscriptions of conne
 QUEUED_BYTES: Final = _metric("fanout_queued_bytes", "gauge", "Bytes of publications that wait for a fan-out pass")
 REDIS_CONNECTED: Final = _metric("redis_connected", "gauge", "1 while the subscriber connection to Redis is up")
 REDIS_CHANNELS: Final = _metric("redis_channels", "gauge", "Redis channels the worker is subscribed to")
+HANDSHAKES_WAITING: Final = _metric("handshakes_waiting", "gauge", "Handshakes that wait for their turn")
 LISTENING: Final = _metric("listening", "gauge", "1 while the worker accepts connections, 0 when full or draining")
 
 OPENED: Final = _metric("connections_opened", "counter", "WebSocket handshakes completed")
@@ -58,6 +59,17 @@ REFUSED_REQUEST: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "
 REFUSED_ORIGIN: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "origin")
 REFUSED_FULL: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "full")
 REFUSED_TIMEOUT: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "timeout")
+REFUSED_ADDRESS: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "address")
+REFUSED_PACE: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "pace")
+REFUSED_PROXY: Final = _metric("handshakes_refused", "counter", _HANDSHAKES, "reason", "proxy_protocol")
+HANDSHAKES_PACED: Final = _metric("handshakes_paced", "counter", "Handshakes that had to wait for their turn")
+AUTH_FAILURES: Final = _metric("authentication_failures", "counter", "Connect commands with an invalid token")
+AUTH_DELAYED: Final = _metric("authentication_answers_delayed", "counter", "Those that were answered late")
+_USER_LIMIT = "Times a user had too many connections"
+USER_REFUSED: Final = _metric("user_limit", "counter", _USER_LIMIT, "result", "refused_new")
+USER_CLOSED_OLDEST: Final = _metric("user_limit", "counter", _USER_LIMIT, "result", "closed_oldest")
+RATE_LIMITED: Final = _metric("commands_refused", "counter", "Commands and publications above a rate limit")
+AGED: Final = _metric("connections_aged", "counter", "Connections closed at their maximum age")
 
 COMMANDS: Final = _metric("commands", "counter", "Commands received from clients")
 COMMAND_ERRORS: Final = _metric("command_errors", "counter", "Commands answered with an error")

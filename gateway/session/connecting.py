@@ -29,7 +29,15 @@ VERSION: Final = f"nexus-gateway {__version__}"
 async def connect(session: Session, command_id: int, request: ConnectRequest) -> None:
     """Authenticate, subscribe to the server-side channels, answer. Raises Refusal and Disconnect."""
     context = session.context
-    claims = authenticate(context, request.token)
+    try:
+        claims = authenticate(context, request.token)
+    except Disconnect:
+        if (over := context.failures.answer_later(session.outlet.peer)) is not None:
+            await over
+        raise
+    client = os.urandom(16).hex()
+    if context.user_limit is not None:
+        await context.user_limit.enter(session, claims.user, client)
     granted = _server_side(session, claims)
     channels = await open_channels(session, [wanted.key for wanted in granted])
     beginnings = await begin_all(session, channels, granted, request.subs)
@@ -37,7 +45,7 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
         for channel in channels:
             context.hub.cancel(channel)
         raise Refusal(INTERNAL)
-    session.client = os.urandom(16).hex()
+    session.client = client
     session.accept(claims)
     context.users.add(session.user, session)
     context.clients[session.client] = session

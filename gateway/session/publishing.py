@@ -12,7 +12,7 @@ from gateway.errors import BrokerBusy, BrokerError
 from gateway.metrics import names
 from gateway.session.outcomes import Refusal
 from gateway.session.permissions import check_publish
-from protocol.codes import BAD_REQUEST, INTERNAL, PERMISSION_DENIED
+from protocol.codes import BAD_REQUEST, INTERNAL, PERMISSION_DENIED, TOO_MANY_REQUESTS
 from protocol.commands import PublishRequest
 from protocol.encodings.json import json_line
 from protocol.errors import DecodeError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     """Queue a publication; the reply comes when Redis has it. Publications of one client keep their order.
 
-    Raises Refusal: 103, 107 without valid data, 100 (temporary) when Redis is away or overloaded.
+    Raises Refusal: 103, 107 without valid data, 111 above a rate limit, 100 (temporary) when Redis is away or busy.
     """
     context = session.context
     name, rules = session.find(request.channel)
@@ -41,6 +41,7 @@ def publish(session: Session, command_id: int, request: PublishRequest) -> None:
         data = json_line(bytes(request.data))
     except DecodeError as error:
         raise Refusal(BAD_REQUEST, f"data is {error}") from error
+    _check_rate(session)
     chan_info = subscription.info if subscription is not None else None
     info = ClientInfo(
         user=session.user, client=session.client, conn_info=session.info or UNSET, chan_info=chan_info or UNSET
@@ -57,6 +58,19 @@ def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     except BrokerBusy as error:
         raise Refusal(INTERNAL) from error
     done.add_done_callback(partial(_published, session, command_id))
+
+
+def _check_rate(session: Session) -> None:
+    """Count a publication of this client and its user. Raises Refusal(111)."""
+    context = session.context
+    rates = context.rates
+    now = context.clock.monotonic()
+    if rates.publishes is not None:
+        admitted, session.publishes_full_at = rates.publishes.admit(session.publishes_full_at, 1, now)
+        if not admitted:
+            raise Refusal(TOO_MANY_REQUESTS)
+    if rates.user_publishes is not None and not rates.user_publishes.admit(session.user, 1, now):
+        raise Refusal(TOO_MANY_REQUESTS)
 
 
 def _published(session: Session, command_id: int, done: asyncio.Future[Any]) -> None:

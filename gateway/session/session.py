@@ -43,6 +43,7 @@ class Session:
         "info",
         "issued_at",
         "outlet",
+        "publishes_full_at",
         "subscriptions",
         "token_id",
         "user",
@@ -64,6 +65,8 @@ class Session:
         """`jti` of its connection token."""
         self.issued_at: float | None = None
         """`iat` of its connection token: seconds since 1970 UTC."""
+        self.publishes_full_at = 0.0
+        """When it may publish a whole burst again (`gateway.session.rate`)."""
         self.subscriptions: dict[str, Subscription] = {}
         self.closed_with: DisconnectCode | str | None = None
         """Why it ended; None while it lives."""
@@ -184,6 +187,8 @@ class Session:
         self.closed_with = why
         self._commands.close()
         context = self.context
+        if context.user_limit is not None:
+            context.user_limit.leave(self)
         for subscription in self.subscriptions.values():
             context.hub.leave(subscription.channel, self.outlet)
             self._left(subscription)

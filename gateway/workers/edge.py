@@ -8,19 +8,41 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import secrets
 import sys
 from typing import Final
 
 from gateway.auth import KeySet, Revocations, TokenVerifier
-from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, Subscriber
+from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, Subscriber, UserPlaces
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.edge import Deadlines, KeepaliveWheel, Listener, Opening, Readiness, Shared, drain, tend
+from gateway.edge import (
+    AddressCounts,
+    Admission,
+    Deadlines,
+    HandshakePace,
+    KeepaliveWheel,
+    Listener,
+    Opening,
+    Readiness,
+    Shared,
+    drain,
+    tend,
+)
 from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Presence, UserIndex
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, names
 from gateway.processes import WorkerEnd
-from gateway.session import Control, RateLimit, Session, SessionContext, channels_of_everyone
+from gateway.session import (
+    Control,
+    Failures,
+    RateLimit,
+    Rates,
+    Session,
+    SessionContext,
+    UserLimit,
+    channels_of_everyone,
+)
 from gateway.storage.redis import connect, endpoint
 from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
@@ -34,7 +56,16 @@ async def main(link: WorkerEnd, config: Config) -> None:
     spec = link.spec
     clock = SystemClock()
     log = get_logger()
-    counters = CounterTable(spec.counters_fd, spec.counters_rows).row(spec.slot)
+    table = CounterTable(spec.counters_fd, spec.counters_rows)
+    counters = table.row(spec.slot)
+    addresses = AddressCounts(
+        [table.addresses(index) for index in range(table.rows)],
+        spec.slot,
+        lambda index: table.row(index)[names.PID] > 0,
+        table.seed,
+    )
+    if config.limits.connections_per_ip:
+        addresses.clear()
     counters[names.PID] = os.getpid()
     counters[names.STARTED_S] = int(clock.time())
 
@@ -84,6 +115,17 @@ async def main(link: WorkerEnd, config: Config) -> None:
         redis_state_changed=readiness.redis_changed,
     )
     users: UserIndex[Session] = UserIndex()
+    user_places = UserPlaces(
+        publishing, prefix=config.redis.prefix, place=f"{spec.node}/{spec.slot}", token=secrets.token_hex(6)
+    )
+    user_limit = UserLimit(
+        user_places,
+        users,
+        counters,
+        clock,
+        limit=config.limits.connections_per_user,
+        close_oldest=config.limits.user_limit_policy == "close_oldest",
+    )
     sessions = SessionContext(
         config=config,
         hub=hub,
@@ -107,6 +149,9 @@ async def main(link: WorkerEnd, config: Config) -> None:
         node=spec.node,
         rate=RateLimit(config.limits.commands_per_s, config.limits.commands_burst),
         everyone=channels_of_everyone(config.namespaces),
+        rates=Rates(config.limits),
+        failures=Failures(clock, counters, allowed=config.limits.auth_failures, longest_s=config.limits.auth_delay_s),
+        user_limit=user_limit if config.limits.connections_per_user else None,
     )
     control = Control(
         sessions,
@@ -116,12 +161,19 @@ async def main(link: WorkerEnd, config: Config) -> None:
     )
     hub.handle(control_channel(config.redis.prefix), control.received, missed=control.redis_is_back)
     subscriber.subscribe(control_channel(config.redis.prefix))
+    pace = HandshakePace(config.limits.handshakes_per_s, config.limits.handshake_places, counters, clock)
     shared = Shared(
         config=config,
         session=sessions,
         counters=counters,
         log=log,
-        wheel=KeepaliveWheel(config.keepalive.ping_interval_s, config.keepalive.pong_timeout_s, random.random),
+        wheel=KeepaliveWheel(
+            config.keepalive.ping_interval_s,
+            config.keepalive.pong_timeout_s,
+            random.random,
+            max_age_s=config.server.max_connection_age_s,
+        ),
+        admission=Admission(config, pace, addresses, counters, random.random),
         handshakes=Deadlines(clock, config.limits.connect_timeout_s),
         connects=Deadlines(clock, config.limits.connect_timeout_s),
         closings=Deadlines(clock, config.limits.close_timeout_s),
@@ -148,6 +200,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 hub.run(),
                 control.run(),
                 shared.wheel.run(),
+                pace.run(),
+                *((user_limit.run(),) if config.limits.connections_per_user else ()),
                 tend(shared, clock, counters, redis_channels=lambda: subscriber.wanted),
             )
         ]

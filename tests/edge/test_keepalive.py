@@ -21,12 +21,16 @@ class FakePinged:
         self.now = 0
         self.pings: list[int] = []
         self.checks: list[int] = []
+        self.old: list[int] = []
         self.owes = False
         self.closed_at: int | None = None
 
     def ping(self) -> None:
         self.pings.append(self.now)
         self.owes = self.dead
+
+    def grew_old(self) -> None:
+        self.old.append(self.now)
 
     def check_pong(self) -> None:
         self.checks.append(self.now)

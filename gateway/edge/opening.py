@@ -105,13 +105,14 @@ class Opening(asyncio.Protocol):
     def _introduced(self, data: bytes) -> bytes:
         """What follows the PROXY protocol header; nothing while it is incomplete, or when it was refused."""
         address = self._shared.admission.address
+        if self._transport.is_closing():
+            return b""
         try:
             if not address.may_introduce(self._host):
                 raise ProxyProtocolError("not from a trusted proxy")
             header = read_header(data)
         except ProxyProtocolError as error:
-            if self in self._shared.handshakes:
-                self._refused(names.REFUSED_PROXY, str(error))
+            self._refused(names.REFUSED_PROXY, str(error))
             self._transport.close()
             return b""
         if header is None:

@@ -77,7 +77,7 @@ async def test_connections_of_a_worker_that_died_do_not_count(gateway: Gateway, 
     wires = [await open_wire(X_Forwarded_For="203.0.113.3") for _ in range(PER_ADDRESS)]
     per_worker = {each: gateway.metric("gateway_connections", worker=each) for each in ("edge-1", "edge-2")}
     victim = max(per_worker, key=lambda each: per_worker[each])
-    gateway.allowed_errors |= {"worker died"}
+    gateway.allowed_errors |= {"worker ended"}
     pid = gateway.pid(victim)
     (process,) = [process for process in gateway.look_around() if process.pid == pid]
     process.kill()

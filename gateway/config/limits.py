@@ -25,8 +25,9 @@ class Limits(Section):
     """Connections of one user, in the whole fleet; 0 = no limit. Anonymous clients are not counted."""
     user_limit_policy: Literal["refuse_new", "close_oldest"] = "refuse_new"
     """Who goes when a user has too many connections (3504): the new one or the oldest."""
-    handshakes_per_s: Rate = 2000.0
-    """Handshakes that a worker completes in a second, evenly spread; the others wait for their turn. 0 = no limit."""
+    handshakes_per_s: Rate = 4000.0
+    """Handshakes that a worker completes in a second, evenly spread, fewer while it is busy with other work; the others
+    wait for their turn. Lower = the connections that are there notice less of a storm. 0 = no limit."""
     handshakes_waiting: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
     """Handshakes that wait for their turn in a worker; above it HTTP 503 with `Retry-After`. Never more than have their
     turn within half of `connect_timeout_s`."""

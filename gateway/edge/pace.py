@@ -2,8 +2,9 @@
 
 Theory of operation. A token bucket that holds a tick's worth of handshakes, hardly more: what counts is not how many
 there are in a second but how many in a row, because the loop does nothing else meanwhile. Who finds it empty waits in a
-queue, first come, first served; `run` lets as many go in each tick as the rate allows. A client that waits is not read
-and costs a socket and its request. Whoever comes when the queue is full is refused.
+queue, first come, first served; `run` lets as many go in each tick as the rate allows. Turns that a busy loop has
+missed are not made up, so with more other work there are fewer handshakes. A client that waits is not read and costs a
+socket and its request. Whoever comes when the queue is full is refused.
 
 The rule that is easiest to break: while somebody waits, nobody goes first who has just come.
 """
@@ -19,8 +20,8 @@ from gateway.metrics import names
 
 TICK_S: Final = 0.005
 """Time between two looks at the queue."""
-LONGEST_S: Final = 0.05
-"""Time for which unused turns are kept, and for which missed ones are made up."""
+LONGEST_S: Final = 0.01
+"""Time for which unused and missed turns are kept: two ticks."""
 
 
 class Waiting(Protocol):

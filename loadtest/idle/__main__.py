@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--strict", action="store_true", help="status 1 when the target is missed")
     parser.add_argument("--no-storm", action="store_true", help="only measure the clients at rest")
     parser.add_argument("--no-rest", action="store_true", help="only measure the storm")
-    parser.add_argument("--pace", type=float, nargs="+", default=[2000.0], help="handshakes_per_s to compare with none")
+    parser.add_argument("--pace", type=float, nargs="+", default=[2000.0, 4000.0], help="handshakes_per_s beside none")
     parser.add_argument("--gateway-command", default=DEFAULT_COMMAND, help="what starts the gateway")
     return parser
 

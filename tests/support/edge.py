@@ -159,16 +159,17 @@ class EdgeWorld:
     """What the connections of a worker share."""
 
     def __init__(self, *, ready: bool = True, **sections: Any) -> None:
-        self.session = SessionWorld(**sections)
+        limits = {"handshakes_per_s": 0} | sections.pop("limits", {})
+        self.session = SessionWorld(limits=limits, **sections)
         self.config = self.session.config
         self.clock = self.session.clock
         self.counters = self.session.counters
         self.ready = ready
         self.changes = 0
-        limits, keepalive = self.config.limits, self.config.keepalive
-        self.pace = HandshakePace(limits.handshakes_per_s, limits.handshake_places, self.counters, self.clock)
+        configured, keepalive = self.config.limits, self.config.keepalive
+        self.pace = HandshakePace(configured.handshakes_per_s, configured.handshake_places, self.counters, self.clock)
         row = memoryview(bytearray(4 * ADDRESS_CELLS)).cast("I")
-        self.addresses = AddressCounts([row], 0, lambda _: True, b"seed") if limits.connections_per_ip else None
+        self.addresses = AddressCounts([row], 0, lambda _: True, b"seed") if configured.connections_per_ip else None
         self.shared = Shared(
             config=self.config,
             session=self.session.context,
@@ -181,9 +182,9 @@ class EdgeWorld:
                 max_age_s=self.config.server.max_connection_age_s,
             ),
             admission=Admission(self.config, self.pace, self.addresses, self.counters, lambda: 0.5),
-            handshakes=Deadlines(self.clock, limits.connect_timeout_s),
-            connects=Deadlines(self.clock, limits.connect_timeout_s),
-            closings=Deadlines(self.clock, limits.close_timeout_s),
+            handshakes=Deadlines(self.clock, configured.connect_timeout_s),
+            connects=Deadlines(self.clock, configured.connect_timeout_s),
+            closings=Deadlines(self.clock, configured.close_timeout_s),
             ready=lambda: (self.ready, "ready" if self.ready else "degraded"),
             on_change=self._changed,
         )

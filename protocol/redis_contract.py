@@ -75,6 +75,16 @@ def done_key(prefix: str, key: str) -> bytes:
     return f"{prefix}:done:{key}".encode()
 
 
+def user_places_key(prefix: str, user: str) -> bytes:
+    """Sorted set: `<worker> <client id>` of each connection of a user → when it came (ms)."""
+    return f"{prefix}:user:{user}".encode()
+
+
+def user_workers_key(prefix: str) -> bytes:
+    """Sorted set: edge worker → end of its lease (ms), by Redis' clock. For connections of users."""
+    return f"{prefix}:user-workers".encode()
+
+
 def encode_metadata(metadata: Metadata) -> bytes:
     """One line: a JSON object, or `-` for none."""
     meta = _encoder.encode(metadata)

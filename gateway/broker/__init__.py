@@ -11,10 +11,12 @@ from gateway.broker.log import ChannelLog, Page, Published
 from gateway.broker.presence import PresenceStore
 from gateway.broker.revocations import RevocationStore
 from gateway.broker.subscriber import Subscriber, SubscriberListener
+from gateway.broker.user_places import Entered, UserPlaces
 
 __all__ = [
     "ChannelLog",
     "CommandQueue",
+    "Entered",
     "LifecycleEvent",
     "LifecycleStore",
     "Page",
@@ -23,5 +25,6 @@ __all__ = [
     "RevocationStore",
     "Subscriber",
     "SubscriberListener",
+    "UserPlaces",
     "keep_functions",
 ]

@@ -1,5 +1,5 @@
-"""Configuration: `model` says what there is (with `backend`, `base`, `keys`, `memory`, `namespace`), `load` reads it. A
-leaf room: nothing here reads a file at import.
+"""Configuration: `model` says what there is, with a module for each larger section, `load` reads it. A leaf room:
+nothing here reads a file at import.
 
 `sources` takes a TOML file, the environment and flags apart, `checks` holds the rules that span several settings,
 `show` writes a configuration down for people.
@@ -9,6 +9,7 @@ from gateway.config.backend import Backend
 from gateway.config.certificate import load_certificate
 from gateway.config.checks import warnings
 from gateway.config.keys import ApiKey
+from gateway.config.limits import Limits
 from gateway.config.load import LoadedConfig, load_config, read_config
 from gateway.config.memory import Memory
 from gateway.config.model import (
@@ -17,7 +18,6 @@ from gateway.config.model import (
     Control,
     Delivery,
     Keepalive,
-    Limits,
     Log,
     Redis,
     Server,

@@ -23,6 +23,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def check_network(network: str) -> str:
+    """A network in CIDR notation, or one address. Raises ValueError."""
+    try:
+        return str(ipaddress.ip_network(network))
+    except ValueError as error:
+        raise ValueError(f'"{network}" is no network: write 10.0.0.0/8 or 2001:db8::/32 ({error})') from None
+
+
 def check_jwks_url(url: str) -> None:
     """Raise ValueError unless nobody on the way can change what `url` answers, and it may be written to the log."""
     parts = urlsplit(url)

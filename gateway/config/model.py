@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from gateway.config.backend import Backend
-from gateway.config.base import Port, Seconds, Secret, Section, check_jwks_url, long_enough
+from gateway.config.base import Port, Seconds, Secret, Section, check_jwks_url, check_network, long_enough
 from gateway.config.keys import ApiKey
+from gateway.config.limits import Limits
 from gateway.config.memory import Memory
 from gateway.config.namespace import Namespace
 
@@ -34,11 +35,26 @@ class Server(Section):
     host name, any port. `["*"]` = any page. Clients that send no Origin (apps, scripts) are not concerned."""
     drain_window_s: Seconds = 5.0
     """On SIGTERM, and for each worker on SIGHUP: time over which clients are closed, one by one; 0 = at once."""
+    max_connection_age_s: Seconds = 0.0
+    """Connections are closed (3011, SDKs come back at once) at an age drawn from the second half of this, so that
+    workers and nodes balance again; 0 = never."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (`10.0.0.0/8`) whose hosts are believed when they say for whom they connect. Empty = nobody is."""
+    forwarded_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    """The one header that trusted proxies write; the other is ignored, because clients could send it themselves."""
+    proxy_protocol: bool = False
+    """Every connection begins with a PROXY protocol header (version 1 or 2), from `trusted_proxies` only if there are
+    any. Health checks on the public port need one, too."""
     tls_cert: str = ""
     """File with the certificate and its chain (PEM) for `wss://`; empty = TLS ends in front of the gateway. Looked at
     again each minute, so that a renewed certificate is used without a restart."""
     tls_key: str = ""
     """File with the key of `tls_cert` (PEM, without a passphrase)."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_network(network) for network in networks)
 
     @model_validator(mode="after")
     def _certificate_has_key(self) -> Server:
@@ -151,33 +167,6 @@ class Redis(Section):
         if url and not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
         return url
-
-
-class Limits(Section):
-    """What one client, or one worker, may take."""
-
-    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 15000
-    """WebSocket connections per worker; a full worker answers 1013. Never above the file limit minus a reserve."""
-    message_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 65536
-    """Largest message from a client; a larger one closes the connection with 1009."""
-    publication_bytes: Annotated[int, Field(ge=1024, le=268_435_456)] = 1_048_576
-    """Largest payload taken from a Redis channel; a larger one is dropped, counted and logged."""
-    channels_per_client: Annotated[int, Field(ge=1, le=100_000)] = 128
-    """Channels that a client may subscribe to; server-side ones are not counted."""
-    channel_length: Annotated[int, Field(ge=16, le=1024)] = 255
-    """Characters in a channel name."""
-    commands_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 100.0
-    """Commands per second that a client may send for long; above it: error 111, then close 3013."""
-    commands_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 500
-    """Commands that a client may send at once."""
-    connect_timeout_s: Annotated[float, Field(gt=0, le=300)] = 10.0
-    """Time for the handshake, and again from the handshake to `connect` (3502)."""
-    close_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
-    """Time that a client has to answer a close frame before its socket is reset."""
-    history_page: Annotated[int, Field(ge=1, le=10_000)] = 300
-    """Publications that one history reply holds at most."""
-    presence_clients: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """Clients that one presence reply holds at most; with more: error 106 (`presence_stats` works)."""
 
 
 class Keepalive(Section):

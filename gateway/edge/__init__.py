@@ -3,6 +3,8 @@
 This room moves bytes between sockets and sessions. Nothing here blocks, and nothing here knows what a command means.
 """
 
+from gateway.edge.addresses import AddressCounts
+from gateway.edge.admission import Admission
 from gateway.edge.canary import Canary
 from gateway.edge.connection import Connection
 from gateway.edge.deadlines import Deadlines
@@ -10,6 +12,7 @@ from gateway.edge.drain import drain
 from gateway.edge.keepalive import KeepaliveWheel
 from gateway.edge.listener import Listener
 from gateway.edge.opening import Opening
+from gateway.edge.pace import HandshakePace
 from gateway.edge.readiness import Readiness
 from gateway.edge.relief import Relief
 from gateway.edge.shared import Shared
@@ -17,9 +20,12 @@ from gateway.edge.tend import tend
 from gateway.edge.tls import Tls
 
 __all__ = [
+    "AddressCounts",
+    "Admission",
     "Canary",
     "Connection",
     "Deadlines",
+    "HandshakePace",
     "KeepaliveWheel",
     "Listener",
     "Opening",

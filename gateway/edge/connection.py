@@ -18,12 +18,13 @@ from typing import Final
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
+from gateway.edge.closed import log_closed
 from gateway.edge.handshake import Upgrade
 from gateway.edge.shared import Shared
 from gateway.edge.wire import take_apart, takes_in, write_pending
 from gateway.metrics import names
 from gateway.session import Session
-from protocol.codes import BAD_COMMAND, NO_PONG, SLOW, STALE, TRY_AGAIN_LATER, DisconnectCode
+from protocol.codes import BAD_COMMAND, FORCE_RECONNECT, NO_PONG, SLOW, STALE, TRY_AGAIN_LATER, DisconnectCode
 from protocol.encodings import ENCODINGS, TEXT, Encoding
 from protocol.errors import DecodeError
 from protocol.frames import frame
@@ -151,28 +152,11 @@ class Connection(asyncio.Protocol):
             shared.counters[names.CLOSED] += 1
         if self._session is not None:
             self._session.closed("connection lost")
-            self._log_closed(exc)
+            log_closed(shared, self._session, websocket=self._ws, peer=self.peer, opened_at=self.opened_at, error=exc)
             self._session = None
         self._corked = self._fragments = None
         take_apart(self._ws)
-        shared.changed()
-
-    def _log_closed(self, exc: Exception | None) -> None:
-        session, websocket = self._session, self._ws
-        if session is None:
-            return
-        close = websocket.close_sent or websocket.close_rcvd
-        first = "client" if websocket.close_rcvd_then_sent else "gateway" if websocket.close_sent else "network"
-        self._shared.log.info(
-            "connection closed",
-            client=session.client,
-            user=session.user,
-            peer=self.peer,
-            code=close.code if close is not None else 1006,
-            reason=(close.reason if close is not None else str(exc or "connection lost")),
-            closed_by=first,
-            seconds=round(self._shared.session.clock.monotonic() - self.opened_at, 1),
-        )
+        shared.left(self.peer)
 
     # Frames.
 
@@ -310,6 +294,10 @@ class Connection(asyncio.Protocol):
                 return  # It reads slowly: the ping waits behind what it has not read.
             self._shared.counters[names.NO_PONG] += 1
             self._session.disconnect(NO_PONG)
+
+    def grew_old(self) -> None:
+        self._shared.counters[names.AGED] += 1
+        self.shut_down(FORCE_RECONNECT)
 
     def connect_timed_out(self) -> None:
         if self._session is not None:

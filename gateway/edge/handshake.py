@@ -46,7 +46,9 @@ class Answer(NamedTuple):
     status: http.HTTPStatus
     text: str
     reason: str = ""
-    """For refusals: `origin` or `bad_request`; "" for answers that were asked for."""
+    """For refusals: `origin`, `bad_request`, `address` or `pace`; "" for answers that were asked for."""
+    retry_after_s: int = 0
+    """When to come back; 0 = not said."""
 
 
 FOREIGN_ORIGIN: Final = Answer(

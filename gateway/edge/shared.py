@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.config import Config
+from gateway.edge.admission import Admission
 from gateway.edge.deadlines import Deadlines
 from gateway.edge.keepalive import KeepaliveWheel
 from gateway.session import SessionContext
@@ -39,6 +40,7 @@ class Shared:
     handshakes: Deadlines[Opening]
     connects: Deadlines[Connection]
     closings: Deadlines[Closing]
+    admission: Admission
     ready: Callable[[], tuple[bool, str]]
     """Answer of `/health/ready`."""
     connections: dict[Connection, asyncio.Transport] = field(default_factory=dict)
@@ -76,6 +78,11 @@ class Shared:
             self.empty.set()
         if self.on_change is not None:
             self.on_change()
+
+    def left(self, peer: str) -> None:
+        """The socket of a connection is gone. `peer`: its address and port."""
+        self.admission.leave(peer.rpartition(":")[0])
+        self.changed()
 
     async def all_closed(self, timeout_s: float) -> None:
         """Wait until every socket is closed; reset those that are still open after `timeout_s`."""

@@ -2,8 +2,10 @@
 
 The supervisor creates it and passes its file descriptor to the processes that it starts. Exactly one process writes a
 row; the control process reads all of them, at any moment, without asking a worker: it sees the numbers of one that is
-stuck, too. The file has the counters first and then, on pages of their own, the latencies. Aligned 64-bit loads and
-stores are not torn on the platforms we run on, so there is no lock.
+stuck, too. Aligned 64-bit loads and stores are not torn on the platforms we run on, so there is no lock.
+
+The file has the counters first; then, on pages of their own, the latencies, and for each worker a row of 32-bit cells
+for the connections of each address (`gateway.edge.addresses`); last some random bytes that only the workers know.
 
 While workers are rolled, one and its successor run side by side: each has one of `generations` rows beside each other,
 and readers see their sum.
@@ -44,6 +46,10 @@ NO_AMOUNTS: Final = frozenset(
     )
 )
 """Gauges whose sum over two generations of a worker means nothing."""
+ADDRESS_CELLS: Final = 4 * 65_536
+"""32-bit cells in a worker's row of addresses."""
+SEED_BYTES: Final = 32
+_ADDRESS_ROW_BYTES: Final = ADDRESS_CELLS * 4
 
 
 class CounterTable:
@@ -57,7 +63,7 @@ class CounterTable:
         self.rows = rows
         self.generations = generations
         self._map = mmap.mmap(fd, table_bytes(rows))
-        self._view = memoryview(self._map).cast("Q")
+        self._view = memoryview(self._map)[: _addresses_at(rows)].cast("Q")
 
     @classmethod
     def create(cls, rows: int, generations: int = 1) -> CounterTable:
@@ -65,10 +71,16 @@ class CounterTable:
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("nexus-gateway", os.MFD_CLOEXEC)
             os.ftruncate(fd, table_bytes(rows))
-            return cls(fd, rows, generations)
+            return cls._seeded(fd, rows, generations)
         with tempfile.TemporaryFile(prefix="nexus-gateway-") as file:
             file.truncate(table_bytes(rows))
-            return cls(os.dup(file.fileno()), rows, generations)
+            fd = os.dup(file.fileno())
+            return cls._seeded(fd, rows, generations)
+
+    @classmethod
+    def _seeded(cls, fd: int, rows: int, generations: int) -> CounterTable:
+        os.pwrite(fd, os.urandom(SEED_BYTES), table_bytes(rows) - SEED_BYTES)
+        return cls(fd, rows, generations)
 
     def row(self, index: int) -> memoryview[int]:
         """The cells of worker `index`, writable, indexed by the constants of `gateway.metrics.names`."""
@@ -90,6 +102,18 @@ class CounterTable:
         """Those of all workers, running or not, and that of the control process last."""
         return [self.latency_row(index) for index in range(self.rows + 1)]
 
+    def addresses(self, index: int) -> memoryview[int]:
+        """The cells of worker `index` for the connections of each address."""
+        if not 0 <= index < self.rows:
+            raise IndexError(f"row {index} of a table with {self.rows} rows")
+        start = _addresses_at(self.rows) + index * _ADDRESS_ROW_BYTES
+        return memoryview(self._map)[start : start + _ADDRESS_ROW_BYTES].cast("I")
+
+    @property
+    def seed(self) -> bytes:
+        """Random bytes, the same for all workers, told to nobody else."""
+        return self._map[-SEED_BYTES:]
+
     def live_rows(self) -> Iterator[tuple[int, memoryview[int]]]:
         """Slots of workers that are running, with what all generations of their row say together. To be read only."""
         for slot in range(self.rows // self.generations):
@@ -109,6 +133,11 @@ def _together(rows: Sequence[memoryview[int]]) -> memoryview[int]:
 
 def table_bytes(rows: int) -> int:
     """Size of the file for so many workers. Pages that nobody writes to take no memory."""
+    return _addresses_at(rows) + rows * _ADDRESS_ROW_BYTES + SEED_BYTES
+
+
+def _addresses_at(rows: int) -> int:
+    """Where the counters and latencies end."""
     return (_pages(rows * len(METRICS)) + rows * _pages(EDGE_CELLS) + _pages(CONTROL_CELLS)) * CELL_BYTES
 
 

@@ -8,7 +8,20 @@ to the outlet in the same step in which the receiver joins the hub, so that no p
 from gateway.session.context import Outlet, SessionContext, channels_of_everyone
 from gateway.session.control import Control
 from gateway.session.events import members
-from gateway.session.rate import RateLimit
+from gateway.session.failures import Failures
+from gateway.session.rate import RateLimit, Rates
 from gateway.session.session import Session
+from gateway.session.user_limit import UserLimit
 
-__all__ = ["Control", "Outlet", "RateLimit", "Session", "SessionContext", "channels_of_everyone", "members"]
+__all__ = [
+    "Control",
+    "Failures",
+    "Outlet",
+    "RateLimit",
+    "Rates",
+    "Session",
+    "SessionContext",
+    "UserLimit",
+    "channels_of_everyone",
+    "members",
+]

@@ -63,6 +63,9 @@ class CommandQueue:
         context.counters[names.COMMANDS] += len(commands)
         now = context.clock.monotonic()
         admitted, self._full_again_at = context.rate.admit(self._full_again_at, len(commands), now)
+        if context.rates.user_commands is not None:
+            admitted = context.rates.user_commands.admit(session.user, admitted, now)
+        refused = self._refused
         if admitted:
             self._queue.extend(commands[:admitted] if admitted < len(commands) else commands)
             if self._steps is None:
@@ -71,7 +74,7 @@ class CommandQueue:
                 session.outlet.pause_commands()
         if admitted < len(commands):
             self._refuse(session, commands[admitted:])
-        elif self._refused:
+        elif self._refused and self._refused == refused:
             self._refused -= 1
         session.outlet.flush()
 
@@ -84,6 +87,7 @@ class CommandQueue:
 
     def _refuse(self, session: Session, commands: list[Command]) -> None:
         """Too many commands: an error for each, and the door for a client that does not listen."""
+        session.context.counters[names.RATE_LIMITED] += len(commands)
         for command in commands:
             self._refused += 1
             if self._refused > session.context.config.limits.commands_burst:
@@ -127,7 +131,10 @@ class CommandQueue:
                 check_order(session, command)
                 await _execute(session, command)
             except Refusal as refusal:
-                session.fail(command.id, refusal)
+                if refusal.error is TOO_MANY_REQUESTS:
+                    self._refuse(session, [command])
+                else:
+                    session.fail(command.id, refusal)
                 if not session.client:
                     # SDKs send their subscribes right behind `connect`, before they know its answer. They will repeat
                     # them after the next `connect`; closing with 3501 would keep them away for good.

@@ -30,7 +30,16 @@ VERSION: Final = f"nexus-gateway {__version__}"
 async def connect(session: Session, command_id: int, request: ConnectRequest) -> None:
     """Authenticate, subscribe to the server-side channels, answer. Raises Refusal and Disconnect."""
     context = session.context
-    claims = await identify(session, request)
+    try:
+        claims = await identify(session, request)
+    except Disconnect as refusal:
+        invalid = refusal.disconnect is INVALID_TOKEN
+        if invalid and (over := context.failures.answer_later(session.outlet.peer)) is not None:
+            await over
+        raise
+    client = client_id(session)
+    if context.user_limit is not None:
+        await context.user_limit.enter(session, claims.user, client)
     granted = _server_side(session, claims)
     channels = await open_channels(session, [wanted.key for wanted in granted])
     beginnings = await begin_all(session, channels, granted, request.subs)
@@ -38,7 +47,7 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
         for channel in channels:
             context.hub.cancel(channel)
         raise Refusal(INTERNAL)
-    session.client = client_id(session)
+    session.client = client
     session.accept(claims)
     context.users.add(session.user, session)
     context.clients[session.client] = session

@@ -13,7 +13,8 @@ from gateway.broker import ChannelLog
 from gateway.clock import Clock
 from gateway.config import Config, Namespace
 from gateway.hub import Hub, Lifecycle, Presence, Receiver, UserIndex
-from gateway.session.rate import RateLimit
+from gateway.session.failures import Failures
+from gateway.session.rate import RateLimit, Rates
 from protocol.channel import EVERYONE, ChannelName, parse_channel
 from protocol.codes import DisconnectCode
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from gateway.metrics import LatencyRecorder
     from gateway.session.session import Session
+    from gateway.session.user_limit import UserLimit
 
 
 class Outlet(Receiver, Protocol):
@@ -92,6 +94,11 @@ class SessionContext:
     rate: RateLimit
     everyone: tuple[ChannelName, ...]
     """Channels that every client is subscribed to."""
+    rates: Rates
+    """The limits besides `rate`."""
+    failures: Failures
+    user_limit: UserLimit | None = None
+    """Counts the connections of users; None = nobody does."""
     latency: LatencyRecorder | None = None
     """Gets the time that commands take; None = nobody wants to know."""
     backend: Backend = NOBODY

@@ -15,7 +15,7 @@ from gateway.metrics import names
 from gateway.session.hooks import ask_to_publish
 from gateway.session.outcomes import Refusal
 from gateway.session.permissions import check_publish
-from protocol.codes import BAD_REQUEST, INTERNAL, NOT_AVAILABLE, PERMISSION_DENIED
+from protocol.codes import BAD_REQUEST, INTERNAL, NOT_AVAILABLE, PERMISSION_DENIED, TOO_MANY_REQUESTS
 from protocol.commands import PublishRequest
 from protocol.encodings.json import json_line
 from protocol.errors import DecodeError
@@ -31,7 +31,7 @@ _AS_IT_IS: Final = backend.PublishResult()
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     """Queue a publication; the reply comes when Redis has it. Publications of one client keep their order.
 
-    Raises Refusal: 103, 107 without valid data, 100 (temporary) when Redis is away or overloaded.
+    Raises Refusal: 103, 107 without valid data, 111 above a rate limit, 100 (temporary) when Redis is away or busy.
     """
     context = session.context
     name, rules = session.find(request.channel)
@@ -46,6 +46,7 @@ async def publish(session: Session, command_id: int, request: PublishRequest) ->
         data = json_line(bytes(request.data))
     except DecodeError as error:
         raise Refusal(BAD_REQUEST, f"data is {error}") from error
+    _check_rate(session)
     options = _AS_IT_IS
     if rules.publish_by == "backend" and not context.config.auth.insecure:
         options = await ask_to_publish(session, name.full, data)
@@ -80,6 +81,19 @@ async def publish(session: Session, command_id: int, request: PublishRequest) ->
         raise Refusal(INTERNAL) from error
     context.hub.follow(name.full, session.client)
     done.add_done_callback(partial(_published, session, command_id, name.full, perf_counter()))
+
+
+def _check_rate(session: Session) -> None:
+    """Count a publication of this client and its user. Raises Refusal(111)."""
+    context = session.context
+    rates = context.rates
+    now = context.clock.monotonic()
+    if rates.publishes is not None:
+        admitted, session.publishes_full_at = rates.publishes.admit(session.publishes_full_at, 1, now)
+        if not admitted:
+            raise Refusal(TOO_MANY_REQUESTS)
+    if rates.user_publishes is not None and not rates.user_publishes.admit(session.user, 1, now):
+        raise Refusal(TOO_MANY_REQUESTS)
 
 
 def _published(session: Session, command_id: int, channel: str, begun: float, done: asyncio.Future[Any]) -> None:

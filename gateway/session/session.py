@@ -47,6 +47,7 @@ class Session:
         "info",
         "issued_at",
         "outlet",
+        "publishes_full_at",
         "subscriptions",
         "token_id",
         "user",
@@ -70,6 +71,8 @@ class Session:
         """`iat` of its connection token: seconds since 1970 UTC."""
         self.hooked: Hooked | None = None
         """What is remembered for the backend; None = nothing."""
+        self.publishes_full_at = 0.0
+        """When it may publish a whole burst again (`gateway.session.rate`)."""
         self.subscriptions: dict[str, Subscription] = {}
         self.closed_with: DisconnectCode | str | None = None
         """Why it ended; None while it lives."""
@@ -196,6 +199,8 @@ class Session:
         said_goodbye(self, why)
         events.disconnected(self, why)
         context = self.context
+        if context.user_limit is not None:
+            context.user_limit.leave(self)
         for subscription in self.subscriptions.values():
             context.hub.leave(subscription.channel, self.outlet)
             self._left(subscription)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import secrets
 import sys
 import uuid
 from functools import partial
@@ -16,12 +17,23 @@ from typing import Final
 
 from gateway.auth import KeySet, Revocations, TokenVerifier
 from gateway.backend import Hooks
-from gateway.broker import ChannelLog, CommandQueue, LifecycleStore, PresenceStore, RevocationStore, Subscriber
+from gateway.broker import (
+    ChannelLog,
+    CommandQueue,
+    LifecycleStore,
+    PresenceStore,
+    RevocationStore,
+    Subscriber,
+    UserPlaces,
+)
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config
 from gateway.edge import (
+    AddressCounts,
+    Admission,
     Canary,
     Deadlines,
+    HandshakePace,
     KeepaliveWheel,
     Listener,
     Opening,
@@ -37,7 +49,17 @@ from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.overload import Governor, Heap, MemoryProbe, Peers, find_malloc_trim, own_memory
 from gateway.processes import WorkerEnd
-from gateway.session import Control, RateLimit, Session, SessionContext, channels_of_everyone, members
+from gateway.session import (
+    Control,
+    Failures,
+    RateLimit,
+    Rates,
+    Session,
+    SessionContext,
+    UserLimit,
+    channels_of_everyone,
+    members,
+)
 from gateway.storage.redis import connect, endpoint
 from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
@@ -63,6 +85,14 @@ async def main(link: WorkerEnd, config: Config) -> None:
         else None
     )
     round_trip = partial(latency.record, names.OP_REDIS_ROUND_TRIP) if latency is not None else None
+    addresses = AddressCounts(
+        [table.addresses(index) for index in range(table.rows)],
+        spec.slot,
+        lambda index: table.row(index)[names.PID] > 0,
+        table.seed,
+    )
+    if config.limits.connections_per_ip:
+        addresses.clear()
     counters[names.PID] = os.getpid()
     counters[names.STARTED_S] = int(clock.time())
 
@@ -125,6 +155,17 @@ async def main(link: WorkerEnd, config: Config) -> None:
     hooks = Hooks(config.backend, counters, log, clock)
     lifecycle = make_lifecycle(config, publishing, counters, clock, node=spec.node)
     users: UserIndex[Session] = UserIndex()
+    user_places = UserPlaces(
+        publishing, prefix=config.redis.prefix, place=f"{spec.node}/{spec.slot}", token=secrets.token_hex(6)
+    )
+    user_limit = UserLimit(
+        user_places,
+        users,
+        counters,
+        clock,
+        limit=config.limits.connections_per_user,
+        close_oldest=config.limits.user_limit_policy == "close_oldest",
+    )
     sessions = SessionContext(
         config=config,
         hub=hub,
@@ -151,6 +192,9 @@ async def main(link: WorkerEnd, config: Config) -> None:
         latency=latency,
         backend=hooks.backend,
         lifecycle=lifecycle,
+        rates=Rates(config.limits),
+        failures=Failures(clock, counters, allowed=config.limits.auth_failures, longest_s=config.limits.auth_delay_s),
+        user_limit=user_limit if config.limits.connections_per_user else None,
     )
     control = Control(
         sessions,
@@ -160,12 +204,19 @@ async def main(link: WorkerEnd, config: Config) -> None:
     )
     hub.handle(control_channel(config.redis.prefix), control.received, missed=control.redis_is_back)
     subscriber.subscribe(control_channel(config.redis.prefix))
+    pace = HandshakePace(config.limits.handshakes_per_s, config.limits.handshake_places, counters, clock)
     shared = Shared(
         config=config,
         session=sessions,
         counters=counters,
         log=log,
-        wheel=KeepaliveWheel(config.keepalive.ping_interval_s, config.keepalive.pong_timeout_s, random.random),
+        wheel=KeepaliveWheel(
+            config.keepalive.ping_interval_s,
+            config.keepalive.pong_timeout_s,
+            random.random,
+            max_age_s=config.server.max_connection_age_s,
+        ),
+        admission=Admission(config, pace, addresses, counters, random.random),
         handshakes=Deadlines(clock, config.limits.connect_timeout_s),
         connects=Deadlines(clock, config.limits.connect_timeout_s),
         closings=Deadlines(clock, config.limits.close_timeout_s),
@@ -225,6 +276,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 hooks.run(),
                 shared.wheel.run(),
                 canary.run(),
+                pace.run(),
+                *((user_limit.run(),) if config.limits.connections_per_user else ()),
                 tend(shared, clock, counters, heap, redis_channels=lambda: subscriber.wanted, latency=latency),
                 governor.run(),
             )

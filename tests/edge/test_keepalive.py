@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from math import ceil
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -21,12 +23,16 @@ class FakePinged:
         self.now = 0
         self.pings: list[int] = []
         self.checks: list[int] = []
+        self.old: list[int] = []
         self.owes = False
         self.closed_at: int | None = None
 
     def ping(self) -> None:
         self.pings.append(self.now)
         self.owes = self.dead
+
+    def grew_old(self) -> None:
+        self.old.append(self.now)
 
     def check_pong(self) -> None:
         self.checks.append(self.now)
@@ -138,3 +144,88 @@ def test_the_tick_divides_the_interval(interval_s: float, timeout_s: float) -> N
     assert (interval_s / wheel.tick_s) == pytest.approx(round(interval_s / wheel.tick_s))
     assert 0.05 <= wheel.tick_s <= 0.15
     assert ceil(timeout_s / wheel.tick_s) >= 1
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "timeout_s", "turns", "tolerance"),
+    [(25.0, 8.0, 4, 0.1), (5.0, 1.0, 6, 0.1), (25.0, 8.0, 12, 0.1), (25.0, 20.0, 20, 0.25)],
+)
+def test_after_a_storm_all_slots_soon_have_the_same_size(
+    interval_s: float, timeout_s: float, turns: int, tolerance: float
+) -> None:
+    random = Random(7)
+    wheel = KeepaliveWheel(interval_s, timeout_s, random.random)
+    connections = [FakePinged() for _ in range(5000)]
+    for each in connections:
+        wheel.add(each)
+    count = len(wheel.sizes)
+    assert max(wheel.sizes) > 1.5 * 5000 / count, "at first half of the wheel has them all"
+    for _ in range(turns * count):
+        wheel.tick()
+    assert max(wheel.sizes) <= (1 + tolerance) * 5000 / count
+    if timeout_s < interval_s / 2:  # else there is little room to move in
+        assert min(wheel.sizes) >= (1 - tolerance) * 5000 / count
+    assert sum(wheel.sizes) == 5000
+
+
+def test_a_connection_that_is_moved_is_pinged_early_never_late_and_has_its_whole_time_to_answer() -> None:
+    random = Random(7)
+    wheel = KeepaliveWheel(25.0, 8.0, random.random)
+    connections = [FakePinged() for _ in range(1000)]
+    for each in connections:
+        wheel.add(each)
+    dead = connections[::10]
+    turn(wheel, 500, *connections)
+    for each in dead:
+        each.dead = True
+    turn(wheel, 1000, *connections, start=500)
+    moved = 0
+    for each in connections:
+        gaps = [later - earlier for earlier, later in pairwise(each.pings)]
+        assert 125 <= each.pings[0] <= 250
+        assert all(124 <= gap <= 250 for gap in gaps), gaps
+        moved += any(gap < 250 for gap in gaps)
+        assert (each.closed_at is not None) == each.dead
+        if each.closed_at is not None:
+            last = max(ping for ping in each.pings if ping < each.closed_at)
+            assert each.closed_at - next(ping for ping in each.pings if ping > 500) == 80
+            assert last == each.closed_at - 80
+    assert moved > 300, "half of them had to move"
+
+
+def test_who_is_not_moved_stays_even_while_others_come_and_go() -> None:
+    random = Random(3)
+    wheel = KeepaliveWheel(5.0, 1.0, random.random)
+    here: list[FakePinged] = []
+    for _ in range(20_000):
+        if random.random() < 0.5 or len(here) < 200:
+            here.append(FakePinged())
+            wheel.add(here[-1])
+        else:
+            wheel.remove(here.pop(random.randrange(len(here))))
+        if random.random() < 0.2:
+            wheel.tick()
+        assert sum(wheel.sizes) == len(here)
+    for each in here:
+        wheel.remove(each)
+    assert not any(wheel.sizes)
+
+
+def test_connections_that_came_together_grow_old_one_by_one() -> None:
+    random = Random(5)
+    wheel = KeepaliveWheel(5.0, 1.0, random.random, max_age_s=100.0)
+    connections = [FakePinged() for _ in range(1000)]
+    for each in connections:
+        wheel.add(each)
+    turn(wheel, 1100, *connections)
+    ages = Counter((each.old[0] * wheel.tick_s) // 10 for each in connections)
+    assert set(ages) <= {5, 6, 7, 8, 9, 10}
+    assert all(120 <= ages[decade] <= 280 for decade in (6, 7, 8, 9)), ages
+
+
+def test_without_a_maximum_age_nobody_grows_old() -> None:
+    wheel = KeepaliveWheel(1.0, 0.5, lambda: 0.5)
+    connection = FakePinged()
+    wheel.add(connection)
+    turn(wheel, 10_000, connection)
+    assert not connection.old

@@ -9,8 +9,18 @@ from typing import Any
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from gateway.edge import Connection, Deadlines, KeepaliveWheel, Opening, Shared
+from gateway.edge import (
+    AddressCounts,
+    Admission,
+    Connection,
+    Deadlines,
+    HandshakePace,
+    KeepaliveWheel,
+    Opening,
+    Shared,
+)
 from gateway.log import get_logger
+from gateway.metrics.table import ADDRESS_CELLS
 from tests.support.session import SessionWorld
 from tests.support.wire import frame, request
 
@@ -25,8 +35,8 @@ def close_frame(code: int, reason: str = "") -> bytes:
 class FakeTransport(asyncio.Transport):
     """Keeps what is written, write by write."""
 
-    def __init__(self) -> None:
-        super().__init__({"peername": ("192.0.2.1", 1234)})
+    def __init__(self, host: str = "192.0.2.1") -> None:
+        super().__init__({"peername": (host, 1234)})
         self.writes: list[bytes] = []
         self.reading = True
         self.closing = False
@@ -78,9 +88,9 @@ class FakeTransport(asyncio.Transport):
 class Peer:
     """One client without a socket."""
 
-    def __init__(self, world: EdgeWorld) -> None:
+    def __init__(self, world: EdgeWorld, host: str = "192.0.2.1") -> None:
         self.world = world
-        self.transport = FakeTransport()
+        self.transport = FakeTransport(host)
         opening = Opening(world.shared)
         self.transport.set_protocol(opening)
         opening.connection_made(self.transport)
@@ -153,22 +163,32 @@ class EdgeWorld:
     """What the connections of a worker share."""
 
     def __init__(self, *, ready: bool = True, **sections: Any) -> None:
-        self.session = SessionWorld(**sections)
+        limits = {"handshakes_per_s": 0} | sections.pop("limits", {})
+        self.session = SessionWorld(limits=limits, **sections)
         self.config = self.session.config
         self.clock = self.session.clock
         self.counters = self.session.counters
         self.ready = ready
         self.changes = 0
-        limits, keepalive = self.config.limits, self.config.keepalive
+        configured, keepalive = self.config.limits, self.config.keepalive
+        self.pace = HandshakePace(configured.handshakes_per_s, configured.handshake_places, self.counters, self.clock)
+        row = memoryview(bytearray(4 * ADDRESS_CELLS)).cast("I")
+        self.addresses = AddressCounts([row], 0, lambda _: True, b"seed") if configured.connections_per_ip else None
         self.shared = Shared(
             config=self.config,
             session=self.session.context,
             counters=self.counters,
             log=get_logger(),
-            wheel=KeepaliveWheel(keepalive.ping_interval_s, keepalive.pong_timeout_s, lambda: 0.0),
-            handshakes=Deadlines(self.clock, limits.connect_timeout_s),
-            connects=Deadlines(self.clock, limits.connect_timeout_s),
-            closings=Deadlines(self.clock, limits.close_timeout_s),
+            wheel=KeepaliveWheel(
+                keepalive.ping_interval_s,
+                keepalive.pong_timeout_s,
+                lambda: 0.0,
+                max_age_s=self.config.server.max_connection_age_s,
+            ),
+            admission=Admission(self.config, self.pace, self.addresses, self.counters, lambda: 0.5),
+            handshakes=Deadlines(self.clock, configured.connect_timeout_s),
+            connects=Deadlines(self.clock, configured.connect_timeout_s),
+            closings=Deadlines(self.clock, configured.close_timeout_s),
             ready=lambda: (self.ready, "ready" if self.ready else "degraded"),
             on_change=self._changed,
         )
@@ -176,9 +196,9 @@ class EdgeWorld:
     def _changed(self) -> None:
         self.changes += 1
 
-    def peer(self) -> Peer:
+    def peer(self, host: str = "192.0.2.1") -> Peer:
         """Before its handshake."""
-        return Peer(self)
+        return Peer(self, host)
 
     def upgraded(self, path: str = "/connection/websocket", **headers: str) -> Peer:
         """Past its handshake."""

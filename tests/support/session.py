@@ -16,7 +16,15 @@ from gateway.errors import BrokerError, BrokerRefused
 from gateway.hub import Presence, UserIndex
 from gateway.hub.changes import ChangeFanout
 from gateway.log import get_logger
-from gateway.session import RateLimit, Session, SessionContext, channels_of_everyone
+from gateway.session import (
+    Failures,
+    RateLimit,
+    Rates,
+    Session,
+    SessionContext,
+    UserLimit,
+    channels_of_everyone,
+)
 from protocol.codes import DisconnectCode
 from protocol.encodings import JSON
 from protocol.redis_contract import publish_channel
@@ -133,9 +141,9 @@ class Client:
 
 
 class SessionWorld:
-    """What all sessions share. `confirms` = Redis answers each SUBSCRIBE at once."""
+    """What all sessions share. `confirms` = Redis answers each SUBSCRIBE at once; `places` count users' connections."""
 
-    def __init__(self, *, backend: Backend = NOBODY, **sections: Any) -> None:
+    def __init__(self, *, backend: Backend = NOBODY, places: Any = None, **sections: Any) -> None:
         auth = {"hmac_secret": SECRET} | sections.pop("auth", {})
         self.config = Config.model_validate({"auth": auth, **sections})
         self.hub = HubWorld(namespaces=self.config.namespaces)
@@ -150,10 +158,21 @@ class SessionWorld:
         self.refuses: set[str] = set()
         self._answered = 0
         limits = self.config.limits
+        users: UserIndex[Session] = UserIndex()
+        user_limit = None
+        if places is not None:
+            user_limit = UserLimit(
+                places,
+                users,
+                self.counters,
+                self.clock,
+                limit=limits.connections_per_user,
+                close_oldest=limits.user_limit_policy == "close_oldest",
+            )
         self.context = SessionContext(
             config=self.config,
             hub=self.hub.hub,
-            users=UserIndex(),
+            users=users,
             broker=self.broker,
             channel_log=self.hub.log,  # type: ignore[arg-type]
             presence=self.presence,
@@ -173,6 +192,9 @@ class SessionWorld:
             everyone=channels_of_everyone(self.config.namespaces),
             latency=self.hub.latency,
             backend=backend,
+            rates=Rates(limits),
+            failures=Failures(self.clock, self.counters, allowed=limits.auth_failures, longest_s=limits.auth_delay_s),
+            user_limit=user_limit,
         )
 
     def client(self) -> Client:

@@ -23,7 +23,7 @@ from gateway.metrics import CounterTable
 from gateway.metrics.names import CHANNELS, CLIENTS, STARTED_S, SUBSCRIPTIONS, USERS
 from protocol.redis_contract import nodes_key
 
-INTERVAL_S: Final = 3.0
+INTERVAL_S: Final = 1.0
 """Time between two writes."""
 GONE_AFTER_S: Final = 15
 """Age from which on an entry does not count any more."""

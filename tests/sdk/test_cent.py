@@ -148,7 +148,8 @@ async def test_info_lists_every_worker(api: Call, open_client: OpenClient) -> No
 
     async def clients() -> int:
         nodes = (await api(cent.InfoRequest())).nodes
-        assert [node.name.rpartition("/")[2] for node in nodes] == ["edge-1", "edge-2"]
+        if [node.name.rpartition("/")[2] for node in nodes] != ["edge-1", "edge-2"]:
+            return 0  # one of them has only just started
         assert {node.version for node in nodes} == {__version__}
         return sum(node.num_clients for node in nodes)
 

@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls faults soak lock clean
+.PHONY: help demo test lint bench bench-history bench-tls idle faults soak lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ bench-tls: $(DEV) ## Measure what TLS costs, half a minute (ARGS="--connections 
 
 bench-history: $(DEV) ## Measure publishing with history, and 10,000 clients that recover (ARGS="--quick")
 	@$(BIN)/python -m loadtest.history $(filter --quick --strict,$(ARGS))
+
+idle: $(DEV) ## Measure 10,000 idle clients, and latency while 10,000 more connect, about three minutes (ARGS="--small")
+	@$(BIN)/python -m loadtest.idle $(ARGS)
 
 faults: $(DEV) ## Break what is around the gateway, count what clients lose, about 80 s (ARGS="--small")
 	@$(BIN)/python -m loadtest.faults $(ARGS)

@@ -48,6 +48,10 @@ def warnings(config: Config) -> list[str]:
         found.append("[auth] hmac_secret_previous is the same as hmac_secret: the secret was not rotated")
     if "*" in server.allowed_origins:
         found.append('[server] allowed_origins = ["*"]: a page of any site may connect from a visitor\'s browser')
+    if server.proxy_protocol and not server.trusted_proxies and not is_loopback(server.host):
+        found.append(
+            "[server] proxy_protocol = true without trusted_proxies: whoever reaches the port may claim any address"
+        )
     if not is_loopback(control.host):
         found.append(
             f'[control] host = "{control.host}": the metrics and the HTTP API are open to that network; '

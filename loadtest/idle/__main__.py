@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     plan = SMALL if options.small else Plan()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then, too
     if raise_file_limit() < max(plan.clients, plan.storm_clients) + FILES_RESERVE:
         console.print("[red]Too few open files are allowed:[/] raise `ulimit -n`, or use --small")
         return 2

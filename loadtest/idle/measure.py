@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,9 +52,11 @@ class Storm:
 
 def rest(around: Surroundings, command: str, clients: int, settle_s: float, seconds: float) -> Rest:
     """Connect `clients`, let them settle, and take the worker's CPU over `seconds`. Raises BenchError."""
-    server = gateway.start(around, command)
-    link = Link.start("idle", around.cores.client, around.folder)
-    try:
+    with ExitStack() as cleanup:
+        server = gateway.start(around, command)
+        cleanup.callback(server.stop)
+        link = Link.start("idle", around.cores.client, around.folder)
+        cleanup.callback(link.stop)
         link.ask("setup", **server.target)
         opened = link.ask("open", count=clients, in_flight=IN_FLIGHT)
         if opened["connections"] != clients:
@@ -65,27 +68,23 @@ def rest(around: Surroundings, command: str, clients: int, settle_s: float, seco
         used, took_s = cpu_time(server.pids).since(before), time.monotonic() - begin
         if settled["connections"] != clients:
             raise BenchError(f"{clients - settled['connections']} clients were lost: {settled['wrong']}")
-    finally:
-        link.stop()
-        server.stop()
     return Rest(clients, took_s, used.user_s, used.total_s)
 
 
 def storm(around: Surroundings, command: str, clients: int, per_s: float) -> Storm:
     """Let `clients` connect at once to a worker with this pace, and ask on another connection all the while."""
-    server = gateway.start(around, f"env GATEWAY_LIMITS__HANDSHAKES_PER_S={per_s:g} {command}")
-    link = Link.start("storm", around.cores.client, around.folder)
-    target = server.target
-    prober = Prober(target["host"], target["port"], target["path"], target["secret"], PROBE_INTERVAL_S)
-    try:
+    with ExitStack() as cleanup:
+        server = gateway.start(around, f"env GATEWAY_LIMITS__HANDSHAKES_PER_S={per_s:g} {command}")
+        cleanup.callback(server.stop)
+        link = Link.start("storm", around.cores.client, around.folder)
+        cleanup.callback(link.stop)
+        target = server.target
+        prober = Prober(target["host"], target["port"], target["path"], target["secret"], PROBE_INTERVAL_S)
+        cleanup.callback(prober.close)
         link.ask("setup", **target)
         prober.start()
         opened = link.ask("open", count=clients, in_flight=clients)
         took = sorted(prober.stop())
-    finally:
-        prober.close()
-        link.stop()
-        server.stop()
     return Storm(
         per_s=per_s,
         connected=opened["connections"],

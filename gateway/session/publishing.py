@@ -15,23 +15,33 @@ from gateway.metrics import names
 from gateway.session.hooks import ask_to_publish
 from gateway.session.outcomes import Refusal
 from gateway.session.permissions import check_publish
-from protocol.codes import BAD_REQUEST, INTERNAL, NOT_AVAILABLE, PERMISSION_DENIED, TOO_MANY_REQUESTS
+from protocol.codes import (
+    BAD_REQUEST,
+    INTERNAL,
+    LIMIT_EXCEEDED,
+    NOT_AVAILABLE,
+    PERMISSION_DENIED,
+    TOO_MANY_REQUESTS,
+)
 from protocol.commands import PublishRequest
 from protocol.encodings.json import json_line
 from protocol.errors import DecodeError
-from protocol.redis_contract import Metadata, encode_envelope, publish_channel
+from protocol.redis_contract import Metadata, encode_envelope, encode_metadata, publish_channel
 from protocol.replies import ClientInfo, PublishResult, Reply
 
 if TYPE_CHECKING:
     from gateway.session.session import Session
 
+POSITION_BYTES: Final = 64
+"""Room in an envelope for offset and epoch."""
 _AS_IT_IS: Final = backend.PublishResult()
 
 
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     """Queue a publication; the reply comes when Redis has it. Publications of one client keep their order.
 
-    Raises Refusal: 103, 107 without valid data, 111 above a rate limit, 100 (temporary) when Redis is away or busy.
+    Raises Refusal: 103, 106 for too much data, 107 without valid data, 111 above a rate limit, 100 (temporary) when
+    Redis is away or busy.
     """
     context = session.context
     name, rules = session.find(request.channel)
@@ -61,6 +71,10 @@ async def publish(session: Session, command_id: int, request: PublishRequest) ->
         user=session.user, client=session.client, conn_info=session.info or UNSET, chan_info=chan_info or UNSET
     )
     metadata = Metadata(info=info, tags=dict(options.tags))
+    size, allowed = len(data) + len(encode_metadata(metadata)) + POSITION_BYTES, context.config.limits.publication_bytes
+    if size > allowed:
+        # Workers would drop it, after its sender was told that all is well.
+        raise Refusal(LIMIT_EXCEEDED, f"a publication of {size} bytes, {allowed} are allowed")
     done: asyncio.Future[Any]
     try:
         if kept:

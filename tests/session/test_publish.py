@@ -149,3 +149,14 @@ async def test_a_client_that_went_before_redis_answered_gets_nothing() -> None:
     await turn(2)
     assert client.news() == []
     assert client.outlet.queued == []
+
+
+@pytest.mark.parametrize("history", [{}, {"history_size": 5, "history_ttl_s": 60}])
+async def test_what_workers_would_drop_as_too_large_is_refused(history: dict[str, int]) -> None:
+    world = SessionWorld(limits={"publication_bytes": 2000}, namespaces={"default": {"publish_by": "anyone"} | history})
+    client = await world.connected("42", info={"name": "x" * 500})
+    assert "publish" in await client.ask(publish={"channel": "news", "data": "x" * 1000})
+    answer = await client.ask(publish={"channel": "news", "data": "x" * 1400})
+    assert answer["error"]["code"] == 106
+    assert "2000 are allowed" in answer["error"]["message"]
+    assert len(world.broker.published) + world.hub.log.tops.get("news", 0) == 1

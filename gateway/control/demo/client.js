@@ -117,6 +117,7 @@ export class Client extends EventTarget {
 
   #push({ channel, pub, unsubscribe }) {
     const subscription = this.#subscriptions.get(channel);
+    if (pub && !subscription) this.dispatchEvent(new CustomEvent("publication", { detail: { channel, ...pub } })); // the server put us there
     if (pub) subscription?.onPublication(pub);
     if (!unsubscribe || !subscription) return;
     if (unsubscribe.code >= 2500) return this.#join(channel); // lost its place: subscribe again

@@ -67,6 +67,11 @@ class Dashboard:
         self._log = get_logger()
         self._document: tuple[float, bytes] = (-1.0, b"")
 
+    @property
+    def is_published(self) -> bool:
+        """Whether pages can have it over the WebSocket at all."""
+        return self._sign is not None
+
     async def run(self) -> None:
         """Look at the counters each second, and publish while somebody looks. Until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -45,7 +45,8 @@ def dashboard_router(dashboard: Dashboard, logins: Logins, actions: Actions, con
     log = get_logger()
     assets = {**load_assets("dashboard"), "client.js": load_assets("demo")["client.js"]}
     port = config.server.port
-    websocket = {"port": port, "path": WEBSOCKET_PATH, "tls": bool(config.server.tls_cert)}
+    found = {"port": port, "path": WEBSOCKET_PATH, "tls": bool(config.server.tls_cert)}
+    websocket = found if dashboard.is_published and not logins.open else None
 
     async def page(request: Request) -> Response:
         return assets["index.html"].answer(request, content_security_policy(request.headers.get("host", ""), port))

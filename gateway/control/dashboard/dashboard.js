@@ -103,15 +103,16 @@ function look() {
   if (!session?.signed_in || document.hidden || timer) return;
   timer = setInterval(check, LOOK_MS);
   check();
-  if (session.access === "key") connect();
+  if (session.websocket) connect();
 }
 
 function stop() {
   clearInterval(timer);
   clearTimeout(again);
   timer = 0;
-  client?.close();
-  client = null;
+  const ended = client;
+  client = null; // first, so that its end says nothing
+  ended?.close();
 }
 
 document.addEventListener("visibilitychange", () => (document.hidden ? stop() : look()));

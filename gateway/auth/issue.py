@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jwt
@@ -14,6 +15,7 @@ def sign_token(
     issued_at: float,
     ttl_s: float | None,
     channel: str = "",
+    channels: Sequence[str] = (),
     info: object = None,
     audience: str = "",
     issuer: str = "",
@@ -21,13 +23,16 @@ def sign_token(
     """A token signed with HS256.
 
     `issued_at` is in seconds since 1970 UTC; `ttl_s` is the time that the token is good for, None = for ever. With
-    `channel` it is a subscription token for that channel, without one a connection token. `info`: any JSON value.
+    `channel` it is a subscription token for that channel, without one a connection token; `channels`: those that the
+    server subscribes a connection to. `info`: any JSON value.
     """
     claims: dict[str, Any] = {"sub": user, "iat": int(issued_at)}
     if ttl_s is not None:
         claims["exp"] = int(issued_at + ttl_s)
     if channel:
         claims["channel"] = channel
+    if channels:
+        claims["channels"] = list(channels)
     if info is not None:
         claims["info"] = info
     if audience:

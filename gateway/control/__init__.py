@@ -1,4 +1,4 @@
-"""The control port: HTTP API for backends, health and metrics of all workers, the demo page.
+"""The control port: HTTP API for backends, health and metrics of all workers, dashboard, demo page.
 
 This room may block nothing but itself: it shares no loop with client connections. It reads the workers' counters from
 shared memory and talks to them through Redis only. The rule that is easiest to break: everything that a
@@ -7,8 +7,9 @@ browser can reach here goes through `guard`, because a page from anywhere can se
 
 from gateway.control.app import ControlParts, build_app
 from gateway.control.bus import Bus
+from gateway.control.dashboard_live import Dashboard
 from gateway.control.fleet import Fleet
 from gateway.control.nodes import NodeRegistry
 from gateway.control.server import ControlServer
 
-__all__ = ["Bus", "ControlParts", "ControlServer", "Fleet", "NodeRegistry", "build_app"]
+__all__ = ["Bus", "ControlParts", "ControlServer", "Dashboard", "Fleet", "NodeRegistry", "build_app"]

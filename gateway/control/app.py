@@ -18,6 +18,10 @@ from gateway.control.api import KEY_HEADER, KeyCheck, api_router
 from gateway.control.batch import Batch, rpc_method
 from gateway.control.bus import Bus
 from gateway.control.clients import client_methods
+from gateway.control.dashboard_actions import Actions
+from gateway.control.dashboard_live import Dashboard
+from gateway.control.dashboard_login import Logins
+from gateway.control.dashboard_site import dashboard_router
 from gateway.control.demo_site import Sign, demo_router
 from gateway.control.docs import docs_router
 from gateway.control.exposition import metrics_router
@@ -48,6 +52,8 @@ class ControlParts(NamedTuple):
     """For the demo page; None = no secret to sign with."""
     latency: LatencyRecorder | None = None
     """Gets the time of API calls; None = nobody wants to know."""
+    dashboard: Dashboard | None = None
+    """Runs elsewhere; None = there is no dashboard."""
 
 
 def build_app(parts: ControlParts) -> FastAPI:
@@ -70,6 +76,18 @@ def build_app(parts: ControlParts) -> FastAPI:
     app.include_router(api_router(methods, check_key, max_payload_bytes=config.limits.publication_bytes, timed=timed))
     if config.control.demo:
         app.include_router(demo_router(parts.sign, hosts, websocket_port=config.server.port))
+    if parts.dashboard is not None:
+        control = config.control
+        logins = Logins(
+            control.api_keys,
+            insecure=config.auth.insecure and not control.keys,
+            hosts=hosts,
+            port=control.port,
+            clock=parts.clock,
+        )
+        channels = Channels(config.namespaces, config.limits.channel_length)
+        actions = Actions(parts.bus, Publishing(parts.bus, channels, config.limits), parts.table, parts.clock)
+        app.include_router(dashboard_router(parts.dashboard, logins, actions, config))
     app.add_middleware(Guard, hosts=hosts)
     _complete_openapi(app, methods)
     app.include_router(docs_router(app.openapi))

@@ -6,11 +6,9 @@ are handed out without a password, so only pages of this very server get them (`
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections.abc import Callable
-from importlib import resources
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -20,19 +18,14 @@ from gateway import __version__
 from gateway.control import answers
 from gateway.control.answers import RequestError
 from gateway.control.api import read_body
-from gateway.control.guard import HostRules, check_same_origin, host_name
+from gateway.control.assets import content_security_policy, load_assets
+from gateway.control.guard import HostRules, check_same_origin
 from protocol import WEBSOCKET_PATH
 from protocol.codes import BAD_REQUEST, NOT_AVAILABLE
 
 TOKEN_TTL_S: Final = 3600.0
 NAME_CHARACTERS: Final = 32
 MAX_REQUEST_BYTES: Final = 1024
-CONTENT_TYPES: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
 
 Sign = Callable[[str, float], str]
 """A connection token for a user, good for that many seconds."""
@@ -60,12 +53,6 @@ class TokenReply(BaseModel):
     """Seconds that the token is good for."""
 
 
-class _Asset(NamedTuple):
-    content: bytes
-    content_type: str
-    etag: str
-
-
 class _User(msgspec.Struct):
     user: str = ""
 
@@ -73,7 +60,7 @@ class _User(msgspec.Struct):
 def demo_router(sign: Sign | None, hosts: HostRules, *, websocket_port: int) -> APIRouter:
     """The page, its configuration and its tokens. `sign` is None when this gateway has no secret to sign with."""
     router = APIRouter(prefix="/demo", tags=["demo"])
-    assets = _load_assets()
+    assets = load_assets("demo")
 
     @router.get("", include_in_schema=False)
     async def page() -> Response:
@@ -108,28 +95,9 @@ def demo_router(sign: Sign | None, hosts: HostRules, *, websocket_port: int) -> 
         found = assets.get(name or "index.html")
         if found is None:
             return Response("There is no such file in the demo.\n", 404, media_type="text/plain")
-        headers = {
-            "etag": found.etag,
-            "cache-control": "no-cache",
-            "content-security-policy": content_security_policy(request.headers.get("host", ""), websocket_port),
-        }
-        if request.headers.get("if-none-match") == found.etag:
-            return Response(status_code=304, headers=headers)
-        return Response(found.content, headers=headers | {"content-type": found.content_type})
+        return found.answer(request, content_security_policy(request.headers.get("host", ""), websocket_port))
 
     return router
-
-
-def content_security_policy(host: str, websocket_port: int) -> str:
-    """Only this server's files, and WebSockets to the public port on the page's own host."""
-    name = host_name(host)
-    if name.startswith("["):
-        name = "*"  # CSP has no syntax for IPv6 addresses
-    return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        f"connect-src 'self' ws://{name}:{websocket_port} wss://{name}:{websocket_port}; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
 
 
 def _token_reply(user: str, sign: Sign | None) -> dict[str, object]:
@@ -150,15 +118,3 @@ def _user_name(body: bytes) -> str:
     if not user.isprintable():
         raise RequestError(400, BAD_REQUEST, "user: a name has printable characters only")
     return user
-
-
-def _load_assets() -> dict[str, _Asset]:
-    """The files of the page, by name. Read once: nothing that a request says ever becomes a path."""
-    assets = {}
-    for file in resources.files("gateway.control").joinpath("demo").iterdir():
-        suffix = file.name[file.name.rfind(".") :]
-        if suffix in CONTENT_TYPES:
-            content = file.read_bytes()
-            etag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
-            assets[file.name] = _Asset(content, CONTENT_TYPES[suffix], etag)
-    return assets

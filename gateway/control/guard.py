@@ -111,6 +111,12 @@ def check_same_origin(request: Request, hosts: HostRules) -> None:
     host = request.headers.get("host", "")
     if not hosts.trusts(host):
         raise _not_ours(host)
+    check_own_page(request)
+
+
+def check_own_page(request: Request) -> None:
+    """The same without insisting on a trusted name: enough where a key or a cookie of this host is needed, too."""
+    host = request.headers.get("host", "")
     site = request.headers.get("sec-fetch-site", "same-origin")
     origin = request.headers.get("origin")
     if site not in ("same-origin", "none") or (origin is not None and urlsplit(origin).netloc.lower() != host.lower()):

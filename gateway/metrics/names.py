@@ -127,6 +127,7 @@ MEMORY_PAUSE_US: Final = _metric(
     "memory_pause_microseconds", "counter", "Time that the loop stood still for collecting, freezing, trimming the heap"
 )
 MEMORY_DRAINED_MS: Final = _metric("memory_drained_milliseconds", "counter", "Monotonic time of the last such drain")
+RESTARTS: Final = _metric("worker_restarts", "counter", "Times a worker was started again after its end")
 _CALLS = "Calls to hooks into the backend"
 BACKEND_ANSWERED: Final = _metric("backend_calls", "counter", _CALLS, "result", "answered")
 BACKEND_REFUSED: Final = _metric("backend_calls", "counter", _CALLS, "result", "refused")

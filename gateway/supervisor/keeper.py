@@ -20,7 +20,7 @@ import msgspec
 
 from gateway.errors import StartupError
 from gateway.log import get_logger
-from gateway.metrics.names import METRICS
+from gateway.metrics.names import METRICS, RESTARTS
 from gateway.supervisor.worker import Worker, describe_exit
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ class Keeper:
                 if self._first_start:
                     return
                 if not replaced and not self._stopping.is_set():
+                    if self._rows:
+                        self._rows[self._generation][RESTARTS] += 1
                     delay_s = self._delay.after(self._clock.monotonic() - started)
                     self._log.info("worker restarts", in_s=round(delay_s, 2))
                     await self._pause(delay_s)

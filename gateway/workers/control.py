@@ -12,7 +12,7 @@ from gateway.auth.issue import sign_token
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, keep_functions
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.control import Bus, ControlParts, ControlServer, Fleet, NodeRegistry, build_app
+from gateway.control import Bus, ControlParts, ControlServer, Dashboard, Fleet, NodeRegistry, build_app
 from gateway.control.server import open_listeners
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
@@ -50,17 +50,20 @@ async def main(link: WorkerEnd, config: Config) -> None:
         prefix=prefix,
     )
 
-    def sign(user: str, ttl_s: float) -> str:
+    def sign(user: str, ttl_s: float, channels: tuple[str, ...] = ()) -> str:
         auth = config.auth
         return sign_token(
             auth.hmac_secret,
             user=user,
             issued_at=clock.time(),
             ttl_s=ttl_s,
+            channels=channels,
             audience=auth.audience,
             issuer=auth.issuer,
         )
 
+    checked = config.auth.hmac_secret and not config.auth.insecure
+    dashboard = Dashboard(table, fleet, bus, clock, sign=sign if checked else None)
     app = build_app(
         ControlParts(
             config=config,
@@ -71,6 +74,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
             nodes=nodes,
             sign=sign if config.auth.hmac_secret else None,
             latency=latency,
+            dashboard=dashboard,
         )
     )
     listening = [socket.socket(fileno=fd) for fd in link.spec.listening]
@@ -79,7 +83,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(part) for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing))
+                group.create_task(part)
+                for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing), dashboard.run())
             ]
             serving = group.create_task(server.run_until_stopped())
             await link.stop.wait()

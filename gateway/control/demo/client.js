@@ -16,15 +16,16 @@ const mayRetry = (error) => error.temporary || error.code < 100 || error.code ==
 export class Client extends EventTarget {
   state = "closed"; // connecting | connected | reconnecting | closed
   id = ""; // this connection's id, as others see it in `info.client`
-  #url; #getToken; #token = null; #socket = null; #lastId = 0; #attempt = 0; #pong = false; #pingMs = 0;
+  #url; #getToken; #name; #token = null; #socket = null; #lastId = 0; #attempt = 0; #pong = false; #pingMs = 0;
   #pending = new Map(); // command id → { resolve, reject, timer }
   #subscriptions = new Map(); // channel → { onPublication, onState }
   #timers = { retry: 0, silence: 0, refresh: 0 };
 
-  constructor(url, getToken) {
+  constructor(url, getToken, name = "demo") {
     super();
     this.#url = url;
     this.#getToken = getToken;
+    this.#name = name;
   }
 
   connect() { if (this.state === "closed" || this.state === "reconnecting") this.#open(); } // waiting? then now
@@ -63,7 +64,7 @@ export class Client extends EventTarget {
       if (error.code === 109) this.#token = null; // expired: the next attempt fetches a new one
       ended(!mayRetry(error), error);
     };
-    socket.onopen = () => this.call({ connect: { token: this.#token, name: "demo" } }).then((result) => this.#connected(result), refused);
+    socket.onopen = () => this.call({ connect: { token: this.#token, name: this.#name } }).then((result) => this.#connected(result), refused);
     socket.onmessage = ({ data }) => { if (socket === this.#socket) this.#receive(data); };
     socket.onclose = (event) => ended(isFinal(event.code), event);
   }
@@ -117,6 +118,7 @@ export class Client extends EventTarget {
 
   #push({ channel, pub, unsubscribe }) {
     const subscription = this.#subscriptions.get(channel);
+    if (pub && !subscription) this.dispatchEvent(new CustomEvent("publication", { detail: { channel, ...pub } })); // the server put us there
     if (pub) subscription?.onPublication(pub);
     if (!unsubscribe || !subscription) return;
     if (unsubscribe.code >= 2500) return this.#join(channel); // lost its place: subscribe again

@@ -1,4 +1,4 @@
-"""The import rule of DESIGN.md, and a few habits that a reader of the code relies on. Checked on the syntax trees."""
+"""The import rule, and a few habits that a reader of the code relies on. Checked on the syntax trees."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = {
     1: ("storage",),
     0: ("config", "metrics", "errors", "log", "clock", "tasks", "processes"),
 }
-"""DESIGN.md, "Layout and import rule"; `processes` is a leaf that was added: the link of supervisor and workers."""
+"""Rooms by row: a room imports only from lower rows. `processes` is a leaf that was added: the link of supervisor and workers."""
 ROW = {room: row for row, rooms in ROWS.items() for room in rooms}
 WITHIN_A_ROW = {("__main__", "cli"), ("config", "errors")}
 """Imports within a row: `python -m gateway` runs the commands, and the configuration has its error in the one tree."""
@@ -217,7 +217,7 @@ def test_no_object_of_ours_that_can_change_is_made_at_import() -> None:
     assert found == []
 
 
-# Habits of STYLE.md that syntax shows.
+# Habits that syntax shows.
 
 
 BROAD = {"Exception", "BaseException", "GatewayError", "ProtocolError"}

@@ -1,4 +1,4 @@
-"""What JSON leaves out because it is zero, and what it never leaves out (PROTOCOL.md, "Framing and encodings")."""
+"""What JSON leaves out because it is zero, and what it never leaves out."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ ROWS = {
     1: ("storage",),
     0: ("config", "metrics", "errors", "log", "clock", "tasks", "processes"),
 }
-"""Rooms by row: a room imports only from lower rows. `processes` is a leaf that was added: the link of supervisor and workers."""
+"""A room imports only from lower rows. `processes` is the link of supervisor and workers."""
 ROW = {room: row for row, rooms in ROWS.items() for room in rooms}
 WITHIN_A_ROW = {("__main__", "cli"), ("config", "errors")}
 """Imports within a row: `python -m gateway` runs the commands, and the configuration has its error in the one tree."""

@@ -1,6 +1,6 @@
 """What the API answers: a result, or an error in one of two modes.
 
-Replies have the shapes of Centrifugo's HTTP API (PROTOCOL part 3), so that its client libraries work unchanged: errors
+Replies have the shapes of Centrifugo's HTTP API, so that its client libraries work unchanged: errors
 come with status 200 in the body, or, when the caller sends `X-Centrifugo-Error-Mode: transport`, as statuses. What is
 refused before a method is looked at (no key, body too large) is a status in both modes.
 """

@@ -72,6 +72,11 @@ class Dashboard:
         """Whether pages can have it over the WebSocket at all."""
         return self._sign is not None
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody looks who can have it that way."""
+        return self._clock.monotonic() < self._publish_until_s
+
     async def run(self) -> None:
         """Look at the counters each second, and publish while somebody looks. Until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -126,7 +131,7 @@ class Dashboard:
 
     async def _publish_on(self) -> NoReturn:
         while True:
-            if self._clock.monotonic() < self._publish_until_s:
+            if self.is_watched:
                 await self.publish()
             await asyncio.sleep(INTERVAL_S)
 

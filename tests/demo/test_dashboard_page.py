@@ -87,7 +87,10 @@ def log_in(page: Page, key: str) -> None:
 def client(gateway: Gateway, user: str, *channels: str) -> Iterator[ClientConnection]:
     """A client that has connected and subscribed, and hears nothing of what comes after that until it is asked to."""
     with connect(gateway.url, proxy=None, compression=None, open_timeout=DEADLINE_S) as socket:
-        commands = [{"connect": {"token": gateway.token(user)}}, *({"subscribe": {"channel": each}} for each in channels)]
+        commands = [
+            {"connect": {"token": gateway.token(user)}},
+            *({"subscribe": {"channel": each}} for each in channels),
+        ]
         socket.send("\n".join(json.dumps({"id": number, **each}) for number, each in enumerate(commands, 1)))
         answered: set[int] = set()
         while len(answered) < len(commands):
@@ -143,7 +146,9 @@ def test_counts_change_live_over_the_gateways_own_websocket(open_page: OpenPage,
 
 
 def test_without_the_websocket_the_page_asks_by_http(open_page: OpenPage, gateway: Gateway) -> None:
-    page = open_page(script="window.WebSocket = class { constructor() { setTimeout(() => this.onclose({ code: 1006 })); } close() {} };")
+    page = open_page(
+        script="WebSocket = class { constructor() { setTimeout(() => this.onclose({ code: 1006 })); } close() {} };"
+    )
     expect(page.locator("#live-text")).to_have_text("Live by HTTP")
     users = number(page, "users")
     with client(gateway, "ada"):

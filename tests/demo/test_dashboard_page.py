@@ -119,10 +119,6 @@ def closed_with(socket: ClientConnection) -> int | None:
     return socket.close_code
 
 
-def number(page: Page, name: str) -> int:
-    return int(page.locator(f"#{name}").inner_text())
-
-
 def confirm(page: Page, button: str) -> None:
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
@@ -133,10 +129,11 @@ def confirm(page: Page, button: str) -> None:
 def test_counts_change_live_over_the_gateways_own_websocket(open_page: OpenPage, gateway: Gateway) -> None:
     page = open_page()
     expect(page.locator("#live-text")).to_have_text("Live", use_inner_text=True)
-    users = number(page, "users")
+    users = page.locator("#users")
+    expect(users).to_have_text("1")  # the page itself
     with client(gateway, "ada", "news"), client(gateway, "grace", "news"):
-        expect(page.locator("#users")).to_have_text(str(users + 2))
-    expect(page.locator("#users")).to_have_text(str(users))
+        expect(users).to_have_text("3")
+    expect(users).to_have_text("1")
     expect(page.locator("#chart-connections canvas")).to_be_visible()
     expect(page.locator("#chart-rates canvas")).to_be_visible()
     expect(page.locator("#latency")).to_contain_text("connect")
@@ -145,14 +142,29 @@ def test_counts_change_live_over_the_gateways_own_websocket(open_page: OpenPage,
     assert not page.evaluate("localStorage.length + sessionStorage.length")
 
 
+def test_no_client_gets_into_the_dashboards_channel(open_page: OpenPage, gateway: Gateway) -> None:
+    ticket = open_page().request.post(f"{gateway.control_url}/dashboard/ticket").json()
+    channel = ticket["channel"]
+    with client(gateway, "ada") as ada:
+        asked: list[dict[str, object]] = [
+            {"subscribe": {"channel": channel}},
+            {"subscribe": {"channel": channel, "token": gateway.token("ada", channel=channel)}},
+            {"publish": {"channel": channel, "data": 1}},
+        ]
+        for index, command in enumerate(asked, 10):
+            ada.send(json.dumps({"id": index, **command}))
+            assert json.loads(ada.recv(DEADLINE_S))["error"]["code"] == 103
+
+
 def test_without_the_websocket_the_page_asks_by_http(open_page: OpenPage, gateway: Gateway) -> None:
     page = open_page(
         script="WebSocket = class { constructor() { setTimeout(() => this.onclose({ code: 1006 })); } close() {} };"
     )
     expect(page.locator("#live-text")).to_have_text("Live by HTTP")
-    users = number(page, "users")
+    users = page.locator("#users")
+    expect(users).to_have_text("0")
     with client(gateway, "ada"):
-        expect(page.locator("#users")).to_have_text(str(users + 1))
+        expect(users).to_have_text("1")
 
 
 def test_wrong_key_is_told_in_words_and_is_kept_nowhere(open_page: OpenPage) -> None:

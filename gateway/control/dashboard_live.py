@@ -53,13 +53,22 @@ class Dashboard:
     """The state of this gateway. `run` must run for it to be live."""
 
     def __init__(
-        self, table: CounterTable, fleet: Fleet, bus: Bus, clock: Clock, *, sign: SignTicket | None = None
+        self,
+        table: CounterTable,
+        fleet: Fleet,
+        bus: Bus,
+        clock: Clock,
+        *,
+        publication_bytes: int,
+        sign: SignTicket | None = None,
     ) -> None:
-        """`sign`: None = there is no secret, or tokens are not checked: then the state is not published."""
+        """`publication_bytes`: what workers take from Redis at most; a larger state is not published. `sign`: None =
+        there is no secret, or tokens are not checked: then it never is."""
         self._table = table
         self._fleet = fleet
         self._bus = bus
         self._clock = clock
+        self._max_bytes = publication_bytes
         self._sign = sign
         self._recent = Recent(table)
         self._channel = f"@dashboard.{secrets.token_hex(8)}"
@@ -137,8 +146,11 @@ class Dashboard:
 
     async def publish(self) -> None:
         """Publish once; somebody looks if anybody has got it. A Redis that is away is said by the state itself."""
+        document = self.document()
+        if len(document) > self._max_bytes:
+            return
         try:
-            if await self._bus.publish(self._channel, self.document()):
+            if await self._bus.publish(self._channel, document):
                 self.somebody_looks()
         except BrokerError as error:
             self._log.debug("dashboard not published", error=str(error))

@@ -75,7 +75,9 @@ class Control:
         )
         self.tickets: list[tuple[str, float, tuple[str, ...]]] = []
         signs = None if self.config.auth.insecure else self._sign_ticket
-        self.dashboard = Dashboard(self.table, fleet, bus, self.clock, sign=signs)
+        self.dashboard = Dashboard(
+            self.table, fleet, bus, self.clock, publication_bytes=self.config.limits.publication_bytes, sign=signs
+        )
         self.app = build_app(
             ControlParts(
                 config=self.config,

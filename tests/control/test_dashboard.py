@@ -311,6 +311,14 @@ async def test_publishing_goes_on_while_somebody_hears_it(control: Control, page
     assert not control.dashboard.is_watched
 
 
+async def test_a_state_that_workers_would_not_take_is_not_published(make_control: Callable[..., Control]) -> None:
+    control = make_control(limits={"publication_bytes": 1024}, server={"workers": 8})
+    for slot in range(8):
+        control.start_worker(slot)
+    await control.dashboard.publish()
+    assert not control.redis.published
+
+
 async def test_a_program_that_asks_with_a_key_starts_no_publishing(control: Control, client: httpx.AsyncClient) -> None:
     assert (await client.get("/dashboard/state")).status_code == 200
     assert not control.dashboard.is_watched

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ from urllib.request import Request, urlopen
 
 import orjson
 import pytest
+from rich.console import Console
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
@@ -26,9 +28,11 @@ from gateway import __version__
 from gateway.auth import ConnectionClaims, KeySet, TokenVerifier
 from gateway.cli import banner
 from gateway.cli.commands import app
+from gateway.cli.top import frame
 from gateway.clock import SystemClock
 from gateway.errors import StartupError, TokenInvalid
 from gateway.supervisor import Serving, Supervisor
+from tests.support.gateway import Gateway, serving
 
 ROOT = Path(__file__).parent.parent
 SECRET = "a secret that is long enough for HS256"
@@ -438,6 +442,130 @@ def test_the_demo_serves_and_its_lines_work(tmp_path: Path) -> None:
         demo.wait()
         if demo.stdout:
             demo.stdout.close()
+
+
+# top
+
+
+KEY = "key-of-tests-0123456789"
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with serving({"control": {"port": 0, "api_keys": [KEY]}, "server": {"workers": 2}}) as gateway:
+        yield gateway
+
+
+def keys(*names: str) -> dict[str, str]:
+    return {"GATEWAY_CONTROL__API_KEYS": orjson.dumps(names).decode(), "COLUMNS": "120"}
+
+
+def test_top_prints_one_frame_for_scripts(run: Run, gateway: Gateway) -> None:
+    result = run("top", "--once", "--url", gateway.control_url, env=keys(KEY))
+    assert (result.exit_code, result.stderr) == (0, "")
+    for shown in ("nexus-gateway", "ready", "connections", "edge-1", "edge-2", "redis", "connected", "redis_canary"):
+        assert shown in result.stdout
+    assert "\x1b" not in result.stdout
+    assert KEY not in result.stdout
+
+
+def test_top_finds_the_control_port_and_the_key_in_the_file(run: Run, gateway: Gateway, tmp_path: Path) -> None:
+    port = gateway.control_url.rpartition(":")[2]
+    (tmp_path / "gateway.toml").write_text(f'[control]\nport = {port}\napi_keys = ["{KEY}"]\n')
+    assert "edge-1" in run("top", "--once", "--config", str(tmp_path / "gateway.toml")).stdout
+
+
+def test_top_goes_on_until_ctrl_c_and_ends_clean(gateway: Gateway) -> None:
+    command = [sys.executable, "-m", "gateway", "top", "--interval", "0.2", "--url", gateway.control_url]
+    top = subprocess.Popen(
+        command, env=os.environ | keys(KEY), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    try:
+        # Where no terminal is, frames are printed at the end: that it asks is seen at the other side.
+        asked = gateway.metric("gateway_operation_seconds_count", operation="loop_lag")
+        while gateway.metric("gateway_operation_seconds_count", operation="loop_lag") < asked + 20:
+            assert top.poll() is None
+        top.send_signal(signal.SIGINT)
+        stdout, stderr = top.communicate(timeout=20)
+        assert (top.returncode, stderr) == (0, "")
+        assert "edge-1" in stdout
+    finally:
+        top.kill()
+        top.communicate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names", "words", "status"),
+    [
+        (("--url", "http://127.0.0.1:1"), (KEY,), "nothing listens at http://127.0.0.1:1", 1),
+        (("--url", "{control}"), ("wrong-key-0123456789",), "does not accept the key", 1),
+        (("--url", "{control}"), (), "a key is needed", 1),
+        (("--url", "{public}"), (KEY,), "is no control port of this version", 1),
+        (("--url", "localhost:9000"), (KEY,), "is no URL", 2),
+    ],
+)
+def test_top_says_in_words_why_it_cannot(
+    run: Run, gateway: Gateway, arguments: tuple[str, ...], names: tuple[str, ...], words: str, status: int
+) -> None:
+    filled = [each.format(control=gateway.control_url, public=gateway.public_url) for each in arguments]
+    result = run("top", "--once", *filled, env=keys(*names))
+    assert result.exit_code == status
+    assert words in result.stderr
+    assert result.stdout == ""
+    assert "wrong-key" not in result.stderr
+
+
+STATE: dict[str, Any] = {
+    "time": 1_700_000_060.0,
+    "version": "1.2.3",
+    "status": "degraded",
+    "problems": ["edge-2 has not moved for 7 s"],
+    "connections": 12345,
+    "users": 3,
+    "channels": 4,
+    "subscriptions": 5,
+    "queued_bytes": 5000,
+    "rates": {"publications": 1.0, "deliveries": 1234.5, "commands": 0.0, "bytes_out": 3_000_000.0},
+    "latency": [],
+    "slow_consumers": {"behind": 7},
+    "tallies": [{"kind": "handshakes refused", "reason": "full", "total": 9}],
+    "memory": {"used_bytes": 900, "limit_bytes": 1000, "level": 3, "level_in_words": "refusing new connections"},
+    "workers": [],
+    "redis": {"state": "away", "away_since": 1_700_000_000.0, "connected": 0, "workers": 2},
+    "slow": [
+        {
+            "operation": "connect",
+            "duration_ms": 300.0,
+            "time": 1_700_000_000.0,
+            "process": "edge-1",
+            "channel": "[bold]x",
+            "user": "\x1b[2Jada",
+        }
+    ],
+}
+
+
+def test_a_frame_says_what_is_wrong_and_takes_no_orders_from_names() -> None:
+    console = Console(width=120, file=io.StringIO())
+    console.print(frame(STATE))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    for shown in (
+        "degraded",
+        "! edge-2 has not moved for 7 s",
+        "! Redis is away since ",
+        "12,345",
+        "1,234.5/s",
+        "2.9 MiB/s",
+        "900 B of 1000 B (refusing new connections)",
+        "handshakes refused full 9",
+        "none in the last minute",
+        "[bold]x",
+        "?[2Jada",
+        "1 min",
+    ):
+        assert shown in text
+    assert "\x1b" not in text
 
 
 def test_the_supervisor_is_called_as_it_is_written() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import configuration, serving, tools
+from gateway.cli import configuration, serving, tools, top
 
 app = typer.Typer(
     name="nexus-gateway",
@@ -20,6 +20,7 @@ app.command()(serving.serve)
 app.command()(serving.demo)
 app.command()(tools.token)
 app.command()(tools.publish)
+app.command()(top.top)
 app.add_typer(configuration.app, name="config")
 
 

@@ -53,13 +53,22 @@ class Dashboard:
     """The state of this gateway. `run` must run for it to be live."""
 
     def __init__(
-        self, table: CounterTable, fleet: Fleet, bus: Bus, clock: Clock, *, sign: SignTicket | None = None
+        self,
+        table: CounterTable,
+        fleet: Fleet,
+        bus: Bus,
+        clock: Clock,
+        *,
+        publication_bytes: int,
+        sign: SignTicket | None = None,
     ) -> None:
-        """`sign`: None = there is no secret, or tokens are not checked: then the state is not published."""
+        """`publication_bytes`: what workers take from Redis at most; a larger state is not published. `sign`: None =
+        there is no secret, or tokens are not checked: then it never is."""
         self._table = table
         self._fleet = fleet
         self._bus = bus
         self._clock = clock
+        self._max_bytes = publication_bytes
         self._sign = sign
         self._recent = Recent(table)
         self._channel = f"@dashboard.{secrets.token_hex(8)}"
@@ -71,6 +80,11 @@ class Dashboard:
     def is_published(self) -> bool:
         """Whether pages can have it over the WebSocket at all."""
         return self._sign is not None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody looks who can have it that way."""
+        return self._clock.monotonic() < self._publish_until_s
 
     async def run(self) -> None:
         """Look at the counters each second, and publish while somebody looks. Until cancelled."""
@@ -126,14 +140,17 @@ class Dashboard:
 
     async def _publish_on(self) -> NoReturn:
         while True:
-            if self._clock.monotonic() < self._publish_until_s:
+            if self.is_watched:
                 await self.publish()
             await asyncio.sleep(INTERVAL_S)
 
     async def publish(self) -> None:
         """Publish once; somebody looks if anybody has got it. A Redis that is away is said by the state itself."""
+        document = self.document()
+        if len(document) > self._max_bytes:
+            return
         try:
-            if await self._bus.publish(self._channel, self.document()):
+            if await self._bus.publish(self._channel, document):
                 self.somebody_looks()
         except BrokerError as error:
             self._log.debug("dashboard not published", error=str(error))

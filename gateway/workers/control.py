@@ -63,7 +63,14 @@ async def main(link: WorkerEnd, config: Config) -> None:
         )
 
     checked = config.auth.hmac_secret and not config.auth.insecure
-    dashboard = Dashboard(table, fleet, bus, clock, sign=sign if checked else None)
+    dashboard = Dashboard(
+        table,
+        fleet,
+        bus,
+        clock,
+        publication_bytes=config.limits.publication_bytes,
+        sign=sign if checked else None,
+    )
     app = build_app(
         ControlParts(
             config=config,

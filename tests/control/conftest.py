@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore
 from gateway.clock import FakeClock
 from gateway.config import Config
-from gateway.control import Bus, ControlParts, Fleet, NodeRegistry, build_app
+from gateway.control import Bus, ControlParts, Dashboard, Fleet, NodeRegistry, build_app
 from gateway.errors import BrokerBusy, BrokerError
 from gateway.metrics import CounterTable, LatencyRecorder
 from gateway.metrics.names import BEAT_MS, LISTENING, PID, READY, REDIS_CONNECTED, STARTED_S
@@ -77,6 +77,11 @@ class Control:
             prefix="gw",
         )
         self._fleet = fleet
+        self.tickets: list[tuple[str, float, tuple[str, ...]]] = []
+        signs = None if self.config.auth.insecure else self._sign_ticket
+        self.dashboard = Dashboard(
+            self.table, fleet, self.bus, self.clock, publication_bytes=self.config.limits.publication_bytes, sign=signs
+        )
         self.app = self.make_app()
 
     def make_app(self, **others: Any) -> FastAPI:
@@ -91,12 +96,17 @@ class Control:
                 nodes=self.nodes,
                 sign=self._sign,
                 latency=self.latency,
+                dashboard=self.dashboard,
             )
         )
 
     def _sign(self, user: str, ttl_s: float) -> str:
         self.signed.append((user, ttl_s))
         return f"token-of-{user}"
+
+    def _sign_ticket(self, user: str, ttl_s: float, channels: tuple[str, ...]) -> str:
+        self.tickets.append((user, ttl_s, channels))
+        return f"ticket-of-{user}"
 
     def client(self, authority: str = AUTHORITY, *, key: str | None = KEY) -> httpx.AsyncClient:
         headers = {} if key is None else {"X-API-Key": key}

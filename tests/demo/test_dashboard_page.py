@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -27,6 +27,7 @@ CONFIG = {
     "namespaces": {"default": {}, "kept": {"history_size": 10, "history_ttl_s": 60}},
 }
 SMALL = (360, 740)
+NO_WEBSOCKET = "WebSocket = class { constructor() { setTimeout(() => this.onclose({ code: 1006 })); } close() {} };"
 OpenPage = Callable[..., Page]
 
 
@@ -117,10 +118,6 @@ def closed_with(socket: ClientConnection) -> int | None:
     return socket.close_code
 
 
-def number(page: Page, name: str) -> int:
-    return int(page.locator(f"#{name}").inner_text())
-
-
 def confirm(page: Page, button: str) -> None:
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
@@ -131,10 +128,11 @@ def confirm(page: Page, button: str) -> None:
 def test_counts_change_live_over_the_gateways_own_websocket(open_page: OpenPage, gateway: Gateway) -> None:
     page = open_page()
     expect(page.locator("#live-text")).to_have_text("Live", use_inner_text=True)
-    expect(page.locator("#users")).to_have_text("1")  # the page itself, once it is live
+    users = page.locator("#users")
+    expect(users).to_have_text("1")  # the page itself
     with client(gateway, "ada", "news"), client(gateway, "grace", "news"):
-        expect(page.locator("#users")).to_have_text("3")
-    expect(page.locator("#users")).to_have_text("1")
+        expect(users).to_have_text("3")
+    expect(users).to_have_text("1")
     expect(page.locator("#chart-connections canvas")).to_be_visible()
     expect(page.locator("#chart-rates canvas")).to_be_visible()
     expect(page.locator("#latency")).to_contain_text("connect")
@@ -143,13 +141,27 @@ def test_counts_change_live_over_the_gateways_own_websocket(open_page: OpenPage,
     assert not page.evaluate("localStorage.length + sessionStorage.length")
 
 
+def test_no_client_gets_into_the_dashboards_channel(open_page: OpenPage, gateway: Gateway) -> None:
+    ticket = open_page().request.post(f"{gateway.control_url}/dashboard/ticket").json()
+    channel = ticket["channel"]
+    with client(gateway, "ada") as ada:
+        asked: list[dict[str, object]] = [
+            {"subscribe": {"channel": channel}},
+            {"subscribe": {"channel": channel, "token": gateway.token("ada", channel=channel)}},
+            {"publish": {"channel": channel, "data": 1}},
+        ]
+        for index, command in enumerate(asked, 10):
+            ada.send(json.dumps({"id": index, **command}))
+            assert json.loads(ada.recv(DEADLINE_S))["error"]["code"] == 103
+
+
 def test_without_the_websocket_the_page_asks_by_http(open_page: OpenPage, gateway: Gateway) -> None:
-    broken = "class { constructor() { setTimeout(() => this.onclose({ code: 1006 })); } close() {} }"
-    page = open_page(script=f"window.WebSocket = {broken};")
+    page = open_page(script=NO_WEBSOCKET)
     expect(page.locator("#live-text")).to_have_text("Live by HTTP")
-    users = number(page, "users")
+    users = page.locator("#users")
+    expect(users).to_have_text("0")
     with client(gateway, "ada"):
-        expect(page.locator("#users")).to_have_text(str(users + 1))
+        expect(users).to_have_text("1")
 
 
 def test_wrong_key_is_told_in_words_and_is_kept_nowhere(open_page: OpenPage) -> None:
@@ -202,6 +214,34 @@ def test_operator_publishes_also_with_history(open_page: OpenPage, gateway: Gate
         page.get_by_role("button", name="Publish…").click()
         confirm(page, "Publish")
         expect(page.locator("#publish-said")).to_contain_text('no namespace "nowhere"')
+
+
+def test_trouble_is_said_in_words(open_page: OpenPage) -> None:
+    page = open_page(script=NO_WEBSOCKET)
+    expect(page.locator("#problems")).to_be_hidden()
+
+    def in_trouble(route: Route) -> None:
+        state = route.fetch().json()
+        state["problems"] = ["edge-2 has not moved for 7 s"]
+        state["redis"] |= {"state": "away", "connected": 0, "away_since": state["time"] - 12}
+        state["memory"] |= {"used_bytes": 900, "limit_bytes": 1000, "level": 3}
+        state["memory"]["level_in_words"] = "refusing new connections"
+        state["workers"][1] |= {"state": "stuck", "heartbeat_age_ms": 7000}
+        route.fulfill(json=state)
+
+    page.route("**/dashboard/state", in_trouble)
+    redis, worker = page.locator("#problems li").nth(0), page.locator("#problems li").nth(1)
+    expect(redis).to_have_text(re.compile(r"^Redis is away since \d\d:\d\d:\d\d \(12 s\): clients stay connected"))
+    expect(worker).to_have_text("edge-2 has not moved for 7 s")
+    expect(page.locator("#memory-text")).to_have_text("900 B of 1000 B (90 %)")
+    expect(page.locator("#memory-note")).to_contain_text("refusing new connections")
+    expect(page.locator("#workers .worker").nth(1)).to_contain_text("heartbeat 7 s ago")
+    page.unroute("**/dashboard/state")
+    page.route("**/dashboard/state", lambda route: route.abort())
+    expect(page.locator("#live-text")).to_have_text(re.compile(r"^No answer since \d\d:\d\d:\d\d$"))
+    page.unroute("**/dashboard/state")
+    expect(page.locator("#live-text")).to_have_text("Live by HTTP")
+    expect(page.locator("#problems")).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

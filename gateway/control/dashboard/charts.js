@@ -2,6 +2,7 @@
 
 const KEEP = 300; // points
 const HEIGHT = 130;
+const MIN_SPAN_S = 60;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const short = (value) => (value >= 1e6 ? `${+(value / 1e6).toFixed(1)}M` : value >= 1000 ? `${+(value / 1000).toFixed(1)}k` : `${+value.toFixed(2)}`);
@@ -49,7 +50,7 @@ class Chart {
       legend: { show: false },
       cursor: { show: false },
       padding: [8, 8, 0, 0],
-      scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+      scales: { x: { range: (_, first, last) => [Math.min(first, last - MIN_SPAN_S), last] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
       axes: [
         { ...axis, space: 90, values: (_, ticks) => ticks.map(time), size: 24 },
         { ...axis, size: 46, space: 36, values: (_, ticks) => ticks.map(short) },

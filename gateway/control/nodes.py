@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import msgspec
@@ -16,6 +17,7 @@ from gateway import __version__
 from gateway.clock import Clock
 from gateway.control.bus import RunsCommands, broker_errors
 from gateway.control.fleet import Fleet
+from gateway.control.latency import LatencyReport
 from gateway.control.methods import Method
 from gateway.errors import BrokerError
 from gateway.log import get_logger
@@ -50,6 +52,8 @@ class Node(msgspec.Struct):
 
 class InfoResult(msgspec.Struct):
     nodes: list[Node]
+    latency: LatencyReport
+    """Of the gateway that was asked: all its processes. What `latency` says."""
 
 
 class _Entry(Node):
@@ -126,11 +130,12 @@ def _decoded(value: bytes) -> _Entry | None:
         return None
 
 
-def info_method(registry: NodeRegistry) -> Method[InfoRequest]:
+def info_method(registry: NodeRegistry, report: Callable[[], LatencyReport]) -> Method[InfoRequest]:
     """`info`."""
 
     async def call(_request: InfoRequest) -> InfoResult:
         with broker_errors():
-            return InfoResult(await registry.read())
+            return InfoResult(await registry.read(), report())
 
-    return Method("info", "Every worker of every node", InfoRequest, InfoResult, call)
+    summary = "Every worker of every node, and how long operations take here"
+    return Method("info", summary, InfoRequest, InfoResult, call)

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from gateway.broker import CommandQueue, PresenceStore, RevocationStore
 from gateway.config import Redis as RedisSettings
 from gateway.control import reading, surveys
-from gateway.metrics.names import CHANNELS, CLIENTS, SUBSCRIPTIONS, USERS
+from gateway.metrics.names import CHANNELS, CLIENTS, OP_CONNECT, SUBSCRIPTIONS, USERS
 from gateway.storage.redis import connect
 from protocol.control_messages import Revoked, Survey, SurveyPage, decode_control, encode_page
 from protocol.replies import ClientInfo
@@ -270,6 +270,17 @@ async def test_workers_of_all_nodes_are_listed(control: Control, client: httpx.A
     assert mine["version"]
     assert set(await redis.hkeys("gw:nodes")) == {b"elsewhere/edge-1", b"stale/edge-1", b"node/edge-2"}
     assert 0 < await redis.ttl("gw:nodes") <= 60
+
+
+async def test_info_says_how_long_operations_take_like_the_method_latency(
+    control: Control, client: httpx.AsyncClient
+) -> None:
+    control.recorder(0).record(OP_CONNECT, 0.3, "", "42")
+    info = await result(client, "info")
+    assert [each["user"] for each in info["latency"]["slow"]] == ["42"]
+    assert [each["count"] for each in info["latency"]["operations"] if each["operation"] == "connect"] == [1]
+    same = await result(client, "latency")
+    assert info["latency"]["slow"] == same["slow"]
 
 
 # Revocations.

@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls idle faults soak lock clean
+.PHONY: help demo test lint bench bench-history bench-tls bench-encodings fuzz idle faults soak proto lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,13 @@ bench: $(DEV) bench-history ## Measure this gateway and others side by side, abo
 bench-tls: $(DEV) ## Measure what TLS costs, half a minute (ARGS="--connections 3000")
 	@$(BIN)/python -m loadtest.tls $(ARGS)
 
+bench-encodings: $(DEV) ## Measure reading and writing in JSON, Protobuf and msgpack, a few seconds
+	@$(BIN)/python -m loadtest.encodings $(ARGS)
+
+SECONDS ?= 60
+fuzz: $(DEV) ## Feed damaged frames to every decoder (SECONDS=60)
+	@$(BIN)/python -m loadtest.fuzz --seconds $(SECONDS) $(ARGS)
+
 bench-history: $(DEV) ## Measure publishing with history, and 10,000 clients that recover (ARGS="--quick")
 	@$(BIN)/python -m loadtest.history $(filter --quick --strict,$(ARGS))
 
@@ -40,6 +47,9 @@ faults: $(DEV) ## Break what is around the gateway, count what clients lose, abo
 MINUTES ?= 10
 soak: $(DEV) ## Clients come and go while workers are rolled; what is left of them? (MINUTES=10)
 	@$(BIN)/python -m loadtest.soak --minutes $(MINUTES) $(ARGS)
+
+proto: $(DEV) ## Write the Protobuf code anew from protocol/client.proto
+	@$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. protocol/client.proto
 
 lock: $(DEV) ## Write the lock files anew
 	@for lock in "requirements.lock --extra=embedded --extra=build" \

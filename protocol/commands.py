@@ -33,8 +33,8 @@ class SubscribeRequest(msgspec.Struct, omit_defaults=True):
     recoverable: bool = False
     join_leave: bool = False
     delta: str = ""
-    tf: Data = UNSET
     flag: int = 0
+    tf: Data = UNSET
 
 
 class ConnectRequest(msgspec.Struct, omit_defaults=True):

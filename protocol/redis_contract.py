@@ -6,7 +6,8 @@ A payload on `<prefix>:pub:<channel>` is either a bare JSON document, or an enve
 
 JSON never starts with `@`, so the two cannot be confused. Offset 0 and epoch `-` mean "no position": the publication is
 not in a log (that is how the gateway says who published, for a client's publication on a channel without history).
-Metadata is a JSON object with any of `info` (ClientInfo) and `tags` (string → string).
+Metadata is a JSON object with any of `info` (ClientInfo) and `tags` (string → string). Binary data is the JSON object
+`{"$binary":"<base64>"}` (`protocol.encodings.binary`).
 """
 
 from __future__ import annotations

@@ -98,7 +98,10 @@ FROZEN_BASES = {"NamedTuple", "Enum", "IntEnum", "StrEnum", "Exception", "Protoc
 CONSTRUCTORS_AT_WORK = {
     "gateway/processes.py": "the orphan watch starts its thread: from then on no process outlives its supervisor",
 }
-STATELESS = {"JsonEncoding": "holds its decoders and encoder, which keep nothing between two calls"}
+STATELESS = dict.fromkeys(
+    ("JsonEncoding", "ProtobufEncoding", "MsgpackEncoding"),
+    "holds its decoders and encoder, which keep nothing between two calls",
+)
 
 
 def frozen_classes() -> set[str]:

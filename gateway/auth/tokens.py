@@ -22,6 +22,7 @@ from gateway.auth.claims import ConnectionClaims, Override, SubscriptionClaims, 
 from gateway.auth.keys import KeySet
 from gateway.clock import Clock
 from gateway.errors import TokenExpired, TokenInvalid
+from protocol.encodings.binary import as_document
 from protocol.encodings.json import json_line
 from protocol.errors import DecodeError
 
@@ -215,7 +216,7 @@ def _document(raw: Raw, encoded: str | None, name: str) -> bytes | None:
     """The JSON document of a claim and its base64 twin, which wins when both are there; None = neither is."""
     try:
         if encoded:
-            return json_line(binascii.a2b_base64(encoded, strict_mode=True))
+            return as_document(binascii.a2b_base64(encoded, strict_mode=True))
         document = bytes(raw)
         return None if document in (b"", b"null") else json_line(document)
     except (DecodeError, ValueError) as error:

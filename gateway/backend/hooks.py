@@ -67,7 +67,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     protocol: str = "json"
     """Encoding of the connection."""
     encoding: str = "json"
-    """What data is: a JSON document, or `binary`."""
+    """What data is in a call over HTTP: a JSON document, or `binary` (then it is `b64data`). Handlers in Python always
+    get the document: for binary data `{"$binary": "<base64>"}`."""
     meta: Raw | None = None
     """What the connection token or the result of `connect` said for the backend only."""
     headers: Mapping[str, str] = {}

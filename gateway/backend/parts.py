@@ -103,7 +103,7 @@ class Hooks:
         if handler is not None:
 
             async def handled(context: Context) -> R:
-                return settle(kind, await handler(context), context)
+                return settle(kind, await handler(context))
 
             return partial(self._calls.call, event, answer=handled)
         if url and self._proxy is not None:

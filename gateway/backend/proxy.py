@@ -93,7 +93,7 @@ class Proxy:
                 failure = CallFailed(f"{type(error).__name__}: {error}", down=True)
             else:
                 if status == httpx.codes.OK:
-                    return _read(kind, payload, context)
+                    return _read(kind, payload)
                 again = again and kind in ASKS_ONLY and status in PASSING
                 failure = CallFailed(f"status {status}", down=status >= httpx.codes.INTERNAL_SERVER_ERROR)
             if not again:
@@ -147,8 +147,8 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _read(kind: type[R], payload: bytes, context: Context) -> R:
+def _read(kind: type[R], payload: bytes) -> R:
     try:
-        return decode_reply(kind, payload, context)
+        return decode_reply(kind, payload)
     except (ValueError, RecursionError) as error:
         raise CallFailed(f"the answer is not what was agreed: {error!s:.200}", down=False) from error

@@ -28,6 +28,7 @@ from gateway.backend.hooks import (
     SubRefreshResult,
     SubscribeResult,
 )
+from protocol.encodings.binary import as_document, unwrap
 from protocol.encodings.json import json_line
 from protocol.errors import DecodeError
 
@@ -108,14 +109,14 @@ def encode_request(context: Context, *, with_meta: bool) -> bytes:
         if name == "meta":
             if with_meta:
                 body["meta"] = value
-        elif name == "data" and context.encoding == "binary":
-            body["b64data"] = b64encode(bytes(value)).decode()
+        elif name == "data" and (payload := unwrap(bytes(value))) != bytes(value):
+            body["b64data"], body["encoding"] = b64encode(payload).decode(), "binary"
         elif name != "channels" or value:
             body[name] = value
     return msgspec.json.encode(body)
 
 
-def decode_reply(kind: type[R], payload: bytes, context: Context) -> R:
+def decode_reply(kind: type[R], payload: bytes) -> R:
     """The result in a reply. Raises Refused and Disconnected when the reply says so, ValueError when it is none."""
     reply = msgspec.json.decode(payload, type=_Reply)
     if reply.error is not None:
@@ -124,14 +125,14 @@ def decode_reply(kind: type[R], payload: bytes, context: Context) -> R:
         raise Disconnected(reply.disconnect.code, reply.disconnect.reason)
     if bytes(reply.result) in (b"", NULL):
         raise ValueError("there is none of result, error and disconnect")
-    return _read(kind, bytes(reply.result), context)
+    return _read(kind, bytes(reply.result))
 
 
-def settle(kind: type[R], result: object, context: Context) -> R:
+def settle(kind: type[R], result: object) -> R:
     """What a handler returned, checked. Raises TypeError and ValueError."""
     if not isinstance(result, kind):
         raise TypeError(f"must return {kind.__name__}, not {type(result).__name__}")
-    return _read(kind, msgspec.json.encode(result, enc_hook=_as_json), context)
+    return _read(kind, msgspec.json.encode(result, enc_hook=_as_json))
 
 
 def _as_json(value: object) -> object:
@@ -141,18 +142,17 @@ def _as_json(value: object) -> object:
     return dump(mode="json")
 
 
-def _read(kind: type[R], payload: bytes, context: Context) -> R:
+def _read(kind: type[R], payload: bytes) -> R:
     wire = msgspec.json.decode(payload, type=_WIRE[kind])
-    binary = context.encoding == "binary"
     fields: dict[str, Any] = {}
     for name in kind.__struct_fields__:
         if name in ("info", "meta"):
             fields[name] = _document(getattr(wire, name), getattr(wire, f"b64{name}", None), name)
         elif name == "data":
-            fields[name] = _document(wire.data, wire.b64data, name, binary=binary)
+            fields[name] = _document(wire.data, wire.b64data, name)
         elif name == "subs":
             subs = getattr(wire, name) or {}
-            fields[name] = {channel: _subscribe(each, binary=binary) for channel, each in subs.items()}
+            fields[name] = {channel: _subscribe(each) for channel, each in subs.items()}
         elif (value := getattr(wire, name)) is not None:
             fields[name] = (value or None) if name == "expire_at" else value
     result: R = kind(**fields)
@@ -161,23 +161,22 @@ def _read(kind: type[R], payload: bytes, context: Context) -> R:
     return result
 
 
-def _subscribe(wire: _Subscribe | None, *, binary: bool) -> SubscribeResult:
+def _subscribe(wire: _Subscribe | None) -> SubscribeResult:
     if wire is None:
         return SubscribeResult()
     return SubscribeResult(
         info=_document(wire.info, wire.b64info, "info"),
-        data=_document(wire.data, wire.b64data, "data", binary=binary),
+        data=_document(wire.data, wire.b64data, "data"),
         override=wire.override,
         expire_at=wire.expire_at or None,
     )
 
 
-def _document(raw: Raw, encoded: str | None, name: str, *, binary: bool = False) -> Raw | None:
-    """One document on one line; None = there is none. Raises ValueError."""
+def _document(raw: Raw, encoded: str | None, name: str) -> Raw | None:
+    """One document on one line, binary data in its JSON form; None = there is none. Raises ValueError."""
     try:
         if encoded:
-            decoded = binascii.a2b_base64(encoded, strict_mode=True)
-            return Raw(decoded if binary else json_line(decoded))
+            return Raw(as_document(binascii.a2b_base64(encoded, strict_mode=True)))
         document = bytes(raw)
         return None if document in (b"", NULL) else Raw(json_line(document))
     except (DecodeError, ValueError) as error:

@@ -104,9 +104,7 @@ def api_methods(parts: ControlParts) -> list[Method[Any]]:
         broadcast_method(publishing),
         *client_methods(bus, channels, parts.clock),
         *reading_methods(bus, channels),
-        info_method(
-            parts.nodes, lambda: latency_report(parts.table, parts.clock.monotonic(), parts.clock.time())
-        ),
+        info_method(parts.nodes, lambda: latency_report(parts.table, parts.clock.monotonic(), parts.clock.time())),
         channels_method(bus),
         latency_method(parts.table, parts.clock),
         rpc_method(),

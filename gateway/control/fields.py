@@ -14,6 +14,7 @@ from gateway.control.answers import ApiError
 from protocol.channel import parse_channel
 from protocol.codes import BAD_REQUEST, UNKNOWN_CHANNEL
 from protocol.commands import Data
+from protocol.encodings.binary import as_document
 from protocol.encodings.json import json_line
 from protocol.errors import ChannelError, DecodeError
 from protocol.position import Position
@@ -70,17 +71,16 @@ def check_position(name: str, position: Position | None) -> None:
 
 
 def json_field(name: str, value: Data, encoded: str) -> Data:
-    """A field that is JSON, or its twin `b64…` with that JSON in base64; UNSET = neither is there.
+    """A field that is JSON, or its twin `b64…` with JSON or binary data in base64; UNSET = neither is there.
 
-    One line, so that it can travel. Raises ApiError (107).
+    One line, so that it can travel; binary data in its JSON form. Raises ApiError (107).
     """
     if value is not UNSET and encoded:
         raise ApiError(BAD_REQUEST, f"b64{name}: is there together with {name}")
     try:
         if encoded:
-            return Raw(json_line(binascii.a2b_base64(encoded, strict_mode=True)))
+            return Raw(as_document(binascii.a2b_base64(encoded, strict_mode=True)))
         return UNSET if value is UNSET else Raw(json_line(bytes(value)))
     except (DecodeError, ValueError) as error:
         what = f"b64{name}" if encoded else name
-        hint = "; binary data that is no JSON is not supported" if encoded else ""
-        raise ApiError(BAD_REQUEST, f"{what}: {error}{hint}") from error
+        raise ApiError(BAD_REQUEST, f"{what}: {error}") from error

@@ -16,11 +16,12 @@ from gateway.errors import (
 )
 from gateway.publisher.asynchronous import AsyncPublisher
 from gateway.publisher.blocking import Publisher
-from gateway.publisher.messages import History, Message, RawJSON
+from gateway.publisher.messages import Binary, History, Message, RawJSON
 from protocol.position import Position
 
 __all__ = [
     "AsyncPublisher",
+    "Binary",
     "BrokerBusy",
     "BrokerError",
     "BrokerRefused",

@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from gateway.errors import PublishInvalid
 from protocol.channel import parse_channel
+from protocol.encodings.binary import as_document
 from protocol.encodings.json import json_line
 from protocol.errors import ChannelError, DecodeError
 from protocol.redis_contract import Metadata, encode_envelope
@@ -25,6 +26,12 @@ ENVELOPE_BYTES: Final = 128
 
 class RawJSON(bytes):
     """A JSON document that is encoded already. Its whitespace, number formats and order of keys are kept."""
+
+    __slots__ = ()
+
+
+class Binary(bytes):
+    """Bytes for clients with a binary encoding. JSON clients get `{"$binary": "<base64>"}`."""
 
     __slots__ = ()
 
@@ -47,7 +54,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     channel: str
     data: Any
-    """Any JSON-serialisable value, also dataclasses, `datetime`, `UUID`, msgspec and pydantic models; or `RawJSON`."""
+    """Any JSON-serialisable value, also dataclasses, `datetime`, msgspec and pydantic models; `RawJSON`, `Binary`."""
     tags: Mapping[str, str] | None = None
     """Small texts beside the data; subscribers see them."""
     key: str | None = None
@@ -135,8 +142,10 @@ def encode_data(data: object) -> bytes:
             return json_line(bytes(data))
         except DecodeError as error:
             raise PublishInvalid("data", str(error)) from error
+    if isinstance(data, Binary):
+        return as_document(bytes(data))
     if isinstance(data, bytes | bytearray | memoryview):
-        raise PublishInvalid("data", "is bytes: wrap an encoded JSON document in RawJSON")
+        raise PublishInvalid("data", "is bytes: wrap an encoded JSON document in RawJSON, anything else in Binary")
     try:
         return orjson.dumps(data, default=_plain, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, RecursionError) as error:

@@ -1,7 +1,9 @@
 """One message model, several encodings, behind one small interface.
 
-An encoding is stateless: the same object serves every connection. `encode_*` gives the bytes of one message without any
-framing; `join` puts several of them into what one WebSocket message carries.
+An encoding is stateless: the same object serves every connection. `encode_*` gives the bytes of one message, which may
+stand alone in a WebSocket message; `join` puts several of them into what one WebSocket message carries. Values of
+clients (`data` and the like) are JSON in the model, whatever the encoding: `protocol.encodings.binary` says what that
+makes of binary data.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from typing import Final, Protocol
 
 from protocol.commands import Command
 from protocol.encodings.json import JSON
+from protocol.encodings.msgpack import MSGPACK
+from protocol.encodings.protobuf import PROTOBUF
 from protocol.replies import Reply
 
 TEXT: Final = 0x1
@@ -62,10 +66,10 @@ class Encoding(Protocol):
         ...
 
 
-ENCODINGS: Final[tuple[Encoding, ...]] = (JSON,)
+ENCODINGS: Final[tuple[Encoding, ...]] = (JSON, PROTOBUF, MSGPACK)
 """Every encoding that this version speaks. The first is for clients that name none."""
 
 BY_SUBPROTOCOL: Final = {encoding.subprotocol: encoding for encoding in ENCODINGS}
 """Subprotocol → encoding."""
 
-__all__ = ["BINARY", "BY_SUBPROTOCOL", "ENCODINGS", "JSON", "TEXT", "Encoding"]
+__all__ = ["BINARY", "BY_SUBPROTOCOL", "ENCODINGS", "JSON", "MSGPACK", "PROTOBUF", "TEXT", "Encoding"]

@@ -61,7 +61,7 @@ async def test_requests_have_the_shapes_of_the_contract(world: World, server: Ba
     await backend.on_subscribe(SubscribeContext(**who, channel="x", token="t", data=Raw(b"[1]")))
     await backend.on_sub_refresh(SubRefreshContext(**who, channel="x"))
     await backend.on_publish(PublishContext(**who, channel="x", data=Raw(b'"hi"')))
-    await backend.on_rpc(RpcContext(**who, method="m", data=Raw(b"\x00\xff"), encoding="binary", protocol="protobuf"))
+    await backend.on_rpc(RpcContext(**who, method="m", data=Raw(b'{"$binary":"AP8="}'), protocol="protobuf"))
     base = {"client": "c1", "transport": "websocket", "protocol": "json", "encoding": "json"}
     known = base | {"user": "ada", "meta": {"plan": "pro"}}
     assert [asked.body for asked in server.asked] == [

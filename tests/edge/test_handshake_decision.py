@@ -124,7 +124,7 @@ def test_no_text_in_origin_and_host_raises(origin: str, host: str) -> None:
         (["other, centrifuge-json"], 101),
         (["other", "centrifuge-json"], 101),
         (["other"], 400),
-        (["centrifuge-protobuf"], 400),
+        (["centrifuge-avro"], 400),
         (["not a token"], 400),
         ([",;"], 400),
     ],
@@ -133,6 +133,17 @@ def test_which_subprotocols_become_json(offers: list[str], expected: int) -> Non
     decision = ask(*(("Sec-WebSocket-Protocol", offer) for offer in offers))
     assert status(decision) == expected
     assert expected != 101 or (isinstance(decision, Upgrade) and decision.encoding is JSON)
+
+
+@pytest.mark.parametrize("name", ["json", "protobuf", "msgpack"])
+def test_every_encoding_can_be_asked_for_in_three_ways(name: str) -> None:
+    for decision in (
+        ask(("Sec-WebSocket-Protocol", f"centrifuge-{name}")),
+        ask(path=f"/connection/websocket?format={name}"),
+        ask(path=f"/connection/websocket?cf_protocol={name}"),
+    ):
+        assert isinstance(decision, Upgrade)
+        assert decision.encoding.name == name
 
 
 def test_an_unknown_subprotocol_is_told_which_there_are() -> None:
@@ -148,8 +159,8 @@ def test_an_unknown_subprotocol_is_told_which_there_are() -> None:
         ("?", 101),
         ("?format=json", 101),
         ("?cf_protocol=json", 101),
-        ("?format=protobuf", 400),
-        ("?cf_protocol=protobuf", 400),
+        ("?format=avro", 400),
+        ("?cf_protocol=avro", 400),
         ("?other=1", 101),
         ("?" + "&".join(f"a{number}=1" for number in range(100)), 400),
         ("?%ff=%fe", 101),

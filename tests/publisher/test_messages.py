@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from gateway.errors import GatewayError
-from gateway.publisher import History, Message, PublishInvalid, RawJSON
+from gateway.publisher import Binary, History, Message, PublishInvalid, RawJSON
 from gateway.publisher.messages import Rules, encode_data
 from protocol.redis_contract import decode_payload
 
@@ -70,6 +70,7 @@ def test_data_arrives_as_it_was_given_on_one_line(data: Any) -> None:
         ({1: "one"}, b'{"1":"one"}'),
         (RawJSON(b'{"n": 1.10}'), b'{"n": 1.10}'),
         (RawJSON(b"[1,\n2]"), b"[1, 2]"),
+        (Binary(b"\x00\xff"), b'{"$binary":"AP8="}'),
     ],
 )
 def test_more_than_plain_json_values_can_be_published(data: object, encoded: bytes) -> None:

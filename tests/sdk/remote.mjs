@@ -5,9 +5,11 @@
 
 import { createInterface } from "node:readline";
 import { Centrifuge, UnauthorizedError } from "centrifuge";
+import { Centrifuge as ProtobufCentrifuge, UnauthorizedError as ProtobufUnauthorized } from "centrifuge/build/protobuf";
 import WebSocket from "ws";
 
 const clients = new Map();
+const inProtobuf = new Set();
 const tokensWanted = new Map();
 
 const say = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
@@ -17,9 +19,25 @@ let asked = 0;
 const askForToken = (client, channel) =>
   new Promise((resolve, reject) => {
     const id = ++asked;
-    tokensWanted.set(id, { resolve, reject });
+    tokensWanted.set(id, { client, resolve, reject });
     say({ client, event: "token wanted", id, ...(channel ? { channel } : {}) });
   });
+
+// Data of Protobuf clients is bytes: JSON documents here, or what {"base64": …} stands for.
+function pack(client, data) {
+  if (!inProtobuf.has(client)) return data;
+  return data?.base64 === undefined ? Buffer.from(JSON.stringify(data)) : Buffer.from(data.base64, "base64");
+}
+
+function unpack(data) {
+  if (!(data instanceof Uint8Array)) return data;
+  const bytes = Buffer.from(data);
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    return { base64: bytes.toString("base64") };
+  }
+}
 
 const CLIENT_EVENTS = [
   "connecting", "connected", "disconnected", "error", "publication", "subscribing", "subscribed", "unsubscribed",
@@ -29,13 +47,17 @@ const SUBSCRIPTION_EVENTS = ["subscribing", "subscribed", "unsubscribed", "publi
 function report(emitter, names, about) {
   for (const name of names) {
     // The context of `connected` has the client's id as `client`, which is where our name for it stands.
-    emitter.on(name, ({ client: id, ...context }) => say({ ...context, ...about, event: name, ...(id ? { id } : {}) }));
+    emitter.on(name, ({ client: id, ...context }) => {
+      if ("data" in context) context.data = unpack(context.data);
+      say({ ...context, ...about, event: name, ...(id ? { id } : {}) });
+    });
   }
 }
 
 const operations = {
-  create({ client, url, token, asks, options }) {
-    const sdk = new Centrifuge(url, {
+  create({ client, url, token, asks, protobuf, options }) {
+    if (protobuf) inProtobuf.add(client);
+    const sdk = new (protobuf ? ProtobufCentrifuge : Centrifuge)(url, {
       websocket: WebSocket,
       minReconnectDelay: 50,
       maxReconnectDelay: 500,
@@ -59,15 +81,18 @@ const operations = {
   connect: ({ client }) => clients.get(client).connect(),
   disconnect: ({ client }) => clients.get(client).disconnect(),
   unsubscribe: ({ client, channel }) => clients.get(client).getSubscription(channel).unsubscribe(),
-  publish: ({ client, channel, data }) => clients.get(client).publish(channel, data),
-  rpc: ({ client, method, data }) => clients.get(client).rpc(method, data),
-  history: ({ client, channel }) => clients.get(client).history(channel, { limit: 1 }),
+  publish: ({ client, channel, data }) => clients.get(client).publish(channel, pack(client, data)),
+  rpc: ({ client, method, data }) => clients.get(client).rpc(method, pack(client, data)),
+  history: async ({ client, channel }) => {
+    const { publications, ...position } = await clients.get(client).history(channel, { limit: 1 });
+    return { ...position, publications: publications.map((each) => ({ ...each, data: unpack(each.data) })) };
+  },
   presence: ({ client, channel }) => clients.get(client).presence(channel),
   token({ id, token }) {
-    const { resolve, reject } = tokensWanted.get(id);
+    const { client, resolve, reject } = tokensWanted.get(id);
     tokensWanted.delete(id);
     if (token) resolve(token);
-    else reject(new UnauthorizedError());
+    else reject(new (inProtobuf.has(client) ? ProtobufUnauthorized : UnauthorizedError)());
   },
 };
 

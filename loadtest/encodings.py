@@ -1,0 +1,76 @@
+"""How long messages take to be read and written in each encoding, and how large they are. Two seconds.
+
+Decoding is what each command of a client costs; encoding a push is paid once per publication and encoding in use on a
+worker, not per client. Ratios within one run are what to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import timeit
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from msgspec import Raw
+from rich.console import Console
+from rich.table import Table
+
+from protocol.commands import Command, ConnectRequest, PublishRequest, RpcRequest, SubscribeRequest
+from protocol.encodings import ENCODINGS
+from protocol.replies import ClientInfo, Publication, Push, Reply
+
+DATA: Final = Raw(b'{"id":123456,"text":"a hundred bytes or so of a chat message, as people write them","n":[1,2.5]}')
+COMMANDS: Final = {
+    "connect": Command(id=1, connect=ConnectRequest(token="x" * 250, name="js", version="5.4.0")),
+    "subscribe": Command(id=2, subscribe=SubscribeRequest(channel="news", recover=True, epoch="abcd", offset=12345)),
+    "publish": Command(id=3, publish=PublishRequest(channel="chat:lobby", data=DATA)),
+    "rpc": Command(id=4, rpc=RpcRequest(method="vote", data=Raw(b'{"for":3}'))),
+}
+PUSH: Final = Reply(
+    push=Push(
+        channel="chat:lobby", pub=Publication(data=DATA, info=ClientInfo(user="42", client="c" * 36), offset=12345)
+    )
+)
+TARGET_US: Final = 5.0
+"""For the decoding of a small command."""
+ROUNDS: Final = 7
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns 0, or 1 with `--strict` when reading a command takes longer than the target."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.encodings", description=__doc__)
+    parser.add_argument("--strict", action="store_true", help="fail when a target is missed")
+    strict = parser.parse_args(arguments).strict
+    table = Table("message", *(f"{each.name} µs" for each in ENCODINGS), *(f"{each.name} bytes" for each in ENCODINGS))
+    slowest = 0.0
+    for name, command in COMMANDS.items():
+        frames = [encoding.encode_command(command) for encoding in ENCODINGS]
+        times = [
+            _microseconds(lambda encoding=encoding, frame=frame: encoding.decode_commands(frame))  # type: ignore[misc]
+            for encoding, frame in zip(ENCODINGS, frames, strict=True)
+        ]
+        slowest = max(slowest, *times)
+        table.add_row(f"read {name}", *(f"{each:.2f}" for each in times), *(str(len(frame)) for frame in frames))
+    times = [_microseconds(lambda encoding=encoding: encoding.encode_reply(PUSH)) for encoding in ENCODINGS]  # type: ignore[misc]
+    sizes = [len(encoding.encode_reply(PUSH)) for encoding in ENCODINGS]
+    table.add_row("write a publication", *(f"{each:.2f}" for each in times), *map(str, sizes))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120
+    console.print(table)
+    verdict = "within" if slowest <= TARGET_US else "above"
+    console.print(
+        f"The slowest read takes {slowest:.2f} µs, {verdict} the target of {TARGET_US:g} µs.", highlight=False
+    )
+    return int(strict and slowest > TARGET_US)
+
+
+def _microseconds(call: Callable[[], object]) -> float:
+    """The best of some rounds."""
+    count = 5000
+    return min(timeit.repeat(call, number=count, repeat=ROUNDS)) / count * 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,6 +16,8 @@ from protocol.position import Position
 Data = Raw | UnsetType
 """A value in the encoding of the message that it came with; UNSET = not given."""
 
+FOSSIL: Final = "fossil"
+"""SubscribeRequest.delta: the one kind of delta that there is."""
 FLAG_CHANNEL_COMPACTION: Final = 1
 """SubscribeRequest.flag: the client understands numeric channel ids."""
 FLAG_ERROR_ON_UNRECOVERABLE: Final = 2

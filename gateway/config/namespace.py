@@ -40,6 +40,8 @@ class Namespace(Section):
     """Which clients may read the presence."""
     slow_consumer: SlowConsumer = "catch_up"
     """What happens to a subscriber whose send budget is used up. `catch_up` needs history; without it, `drop`."""
+    delta: bool = False
+    """Clients that ask for it get the difference to the publication before, where that is shorter (Fossil deltas)."""
     server_side: tuple[str, ...] = ()
     """Channels of this namespace, by full name, that every client is subscribed to when it connects."""
 

@@ -27,11 +27,11 @@ from gateway.session import Session
 from protocol.codes import BAD_COMMAND, FORCE_RECONNECT, NO_PONG, SLOW, STALE, TRY_AGAIN_LATER, DisconnectCode
 from protocol.encodings import ENCODINGS, TEXT, Encoding
 from protocol.errors import DecodeError
-from protocol.frames import frame
+from protocol.frames import PLAIN, Framing
 
 NATIVE_PING: Final = b"\x89\x00"
 """An unmasked ping frame without payload."""
-_PINGS: Final = {encoding.name: frame(encoding, encoding.ping) for encoding in ENCODINGS}
+_PINGS: Final = {encoding.name: PLAIN[encoding.name].frame(encoding.ping) for encoding in ENCODINGS}
 
 
 def _refuse(_frames: bytes) -> bool:
@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_ws",
         "deliver",
         "encoding",
+        "framing",
         "headers",
         "native_ping",
         "opened_at",
@@ -66,7 +67,13 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(
-        self, shared: Shared, transport: asyncio.Transport, websocket: ServerProtocol, upgrade: Upgrade, peer: str
+        self,
+        shared: Shared,
+        transport: asyncio.Transport,
+        websocket: ServerProtocol,
+        upgrade: Upgrade,
+        framing: Framing,
+        peer: str,
     ) -> None:
         """Take over a socket whose handshake is done: `websocket` is in state OPEN, the response is written."""
         self._shared = shared
@@ -82,7 +89,8 @@ class Connection(asyncio.Protocol):
         self._owes_pong = False
         self._unread = 0  # Pings in a row that were late.
         self.slot = -1
-        self.encoding: Encoding = upgrade.encoding
+        self.framing: Framing = framing
+        self.encoding: Encoding = framing.encoding
         self.native_ping, self.headers = upgrade.native_ping, upgrade.headers
         self.peer = peer
         self.opened_at = 0.0
@@ -243,8 +251,8 @@ class Connection(asyncio.Protocol):
         if messages is None or not self._open:
             return
         self._corked = None
-        encoding = self.encoding
-        self._transport.write(frame(encoding, encoding.join(messages) if len(messages) > 1 else messages[0]))
+        payload = self.encoding.join(messages) if len(messages) > 1 else messages[0]
+        self._transport.write(self.framing.frame(payload))
 
     def close(self, disconnect: DisconnectCode) -> None:
         if self._open:

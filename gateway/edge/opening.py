@@ -24,6 +24,7 @@ from gateway.edge.shared import Shared
 from gateway.edge.upgrade import Ordinary, accepting_response, read_ordinary
 from gateway.edge.wire import make_protocol, take_apart, write_pending
 from gateway.metrics import names
+from protocol.frames import PLAIN
 
 
 class Opening(asyncio.Protocol):
@@ -219,7 +220,7 @@ class Opening(asyncio.Protocol):
         self._ws = None
         self._entered = False
         peer = f"{self._host}:{self._port}" if self._host else ""
-        connection = Connection(self._shared, self._transport, websocket, upgrade, peer)
+        connection = Connection(self._shared, self._transport, websocket, upgrade, PLAIN[upgrade.encoding.name], peer)
         self._transport.set_protocol(connection)
         connection.start()
         return connection

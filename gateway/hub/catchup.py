@@ -18,8 +18,9 @@ from functools import partial
 from typing import Final
 
 from gateway.errors import BrokerError
+from gateway.hub import forms
 from gateway.hub.channel import Channel, Receiver
-from gateway.hub.fanout import encode_publications
+from gateway.hub.forms import Rendering
 from gateway.metrics import names
 from protocol.replies import Publication
 
@@ -43,7 +44,7 @@ class CatchUp:
         self._stalled: dict[Receiver, dict[Channel, None]] = {}
         self._lost: deque[tuple[Channel, Receiver]] = deque()
         self._telling = False
-        self._shared: tuple[Channel, int, int, str, bytes] | None = None
+        self._shared: tuple[Channel, int, int, Rendering] | None = None
 
     def begin(self, channel: Channel, receiver: Receiver, offset: int) -> None:
         """`receiver` has everything up to `offset`, and is not in the passes of `channel`."""
@@ -155,11 +156,11 @@ class CatchUp:
         self._go_on(channel, receiver)
 
     def _encode(self, channel: Channel, receiver: Receiver, offset: int, page: list[Publication]) -> bytes:
-        """The frames of a page, made once for subscribers that are equally far behind."""
-        key = (channel, offset, len(page), receiver.encoding.name)
-        if self._shared is None or self._shared[:4] != key:
-            self._shared = (*key, encode_publications(channel.name, page, receiver.encoding))
-        return self._shared[4]
+        """The frames of a page, encoded once for subscribers that are equally far behind."""
+        key = (channel, offset, len(page))
+        if self._shared is None or self._shared[:3] != key:
+            self._shared = (*key, Rendering(channel, page))
+        return self._shared[3].frames(receiver.framing, channel.shapes.get(receiver, forms.DEFAULT))
 
     def _conflate(self, channel: Channel, receiver: Receiver) -> None:
         if channel.running:
@@ -168,7 +169,9 @@ class CatchUp:
         refused = channel.refused.pop(receiver)
         if refused != channel.passes or channel.newest is None:
             return
-        if receiver.deliver(encode_publications(channel.name, (channel.newest,), receiver.encoding)):
+        if receiver.deliver(
+            Rendering(channel, (channel.newest,)).frames(receiver.framing, channel.shapes.get(receiver, forms.DEFAULT))
+        ):
             channel.refused[receiver] = refused
             self._stalled.setdefault(receiver, {})[channel] = None
         else:

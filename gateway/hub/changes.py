@@ -11,10 +11,11 @@ import asyncio
 from collections import deque
 from typing import Final
 
+from gateway.hub import forms
 from gateway.hub.channel import Channel, Receiver
 from gateway.metrics import names
 from protocol.encodings import Encoding
-from protocol.frames import frames
+from protocol.frames import Framing
 from protocol.redis_contract import PresenceChange
 from protocol.replies import Join, Leave, Push, Reply
 
@@ -77,7 +78,7 @@ class _Round:
         self.channel = channel
         self._waiting = waiting
         self._changes = 0
-        self._told: dict[Encoding, bytes] | None = None
+        self._told: dict[tuple[Framing, int], bytes] | None = None
         self._subscribers: tuple[Receiver, ...] = ()
         self._position = 0
 
@@ -98,24 +99,37 @@ class _Round:
         for subscriber in part:
             if subscriber not in channel.receivers and subscriber not in channel.behind:
                 continue
-            if subscriber.deliver(self._told[subscriber.encoding]):
+            if subscriber.deliver(self._told[_form(channel, subscriber)]):
                 counters[names.DROPPED_SLOW] += self._changes
                 if channel.namespace.slow_consumer == "disconnect":
                     subscriber.too_slow()
         return cost + len(part)
 
-    def _start(self) -> dict[Encoding, bytes]:
+    def _start(self) -> dict[tuple[Framing, int], bytes]:
         channel = self.channel
         changes = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
-        replies = [Reply(push=push_of(channel.name, change)) for change in changes]
         self._changes = len(changes)
         self._subscribers = (*channel.receivers, *channel.behind)
-        encodings = {subscriber.encoding for subscriber in self._subscribers}
-        return {encoding: frames(encoding, [encoding.encode_reply(each) for each in replies]) for encoding in encodings}
+        encoded: dict[tuple[Encoding, int], list[bytes]] = {}
+        told = {}
+        for framing, numbered in {_form(channel, subscriber) for subscriber in self._subscribers}:
+            key = (framing.encoding, numbered)
+            if key not in encoded:
+                encode = framing.encoding.encode_reply
+                encoded[key] = [encode(Reply(push=push_of(channel, change, numbered))) for change in changes]
+            told[framing, numbered] = framing.frames(encoded[key])
+        return told
 
 
-def push_of(channel: str, change: PresenceChange) -> Push:
+def _form(channel: Channel, subscriber: Receiver) -> tuple[Framing, int]:
+    return subscriber.framing, channel.shapes.get(subscriber, forms.DEFAULT) & forms.NUMBERED
+
+
+def push_of(channel: Channel, change: PresenceChange, numbered: int) -> Push:
     """The push that tells of `change`."""
+    push = Push(id=channel.number) if numbered else Push(channel=channel.name)
     if change.joined:
-        return Push(channel=channel, join=Join(change.info))
-    return Push(channel=channel, leave=Leave(change.info))
+        push.join = Join(change.info)
+    else:
+        push.leave = Leave(change.info)
+    return push

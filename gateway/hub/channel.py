@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.config import Namespace
+from gateway.hub import forms
 from protocol.encodings import Encoding
+from protocol.frames import Framing
 from protocol.replies import Publication
 
 if TYPE_CHECKING:
@@ -22,6 +24,11 @@ class Receiver(Protocol):
     @property
     def encoding(self) -> Encoding:
         """How its messages look; never changes."""
+        ...
+
+    @property
+    def framing(self) -> Framing:
+        """How they are framed; never changes. The same object for all that can share frames."""
         ...
 
     @property
@@ -50,8 +57,8 @@ class Held(enum.Enum):
     YES = 2
 
 
-Audience = tuple[tuple[Encoding, tuple[Receiver, ...]], ...]
-"""Receivers by encoding, frozen for one pass."""
+Audience = tuple[tuple[Framing, int, tuple[Receiver, ...]], ...]
+"""Receivers by framing and shape (`gateway.hub.forms`), frozen for one pass."""
 
 
 class Channel:
@@ -61,6 +68,7 @@ class Channel:
         "_audience",
         "acquisitions",
         "arrived_s",
+        "base",
         "behind",
         "changes",
         "feed",
@@ -69,6 +77,7 @@ class Channel:
         "name",
         "namespace",
         "newest",
+        "number",
         "passes",
         "pending",
         "pending_bytes",
@@ -76,11 +85,14 @@ class Channel:
         "redis_name",
         "refused",
         "running",
+        "shapes",
         "waiting",
     )
 
-    def __init__(self, name: str, redis_name: bytes, namespace: Namespace) -> None:
+    def __init__(self, name: str, redis_name: bytes, namespace: Namespace, number: int = 1) -> None:
+        """`number`: stands for the name in pushes; no other channel of the worker has it."""
         self.name = name
+        self.number = number
         self.redis_name = redis_name
         self.namespace = namespace
         self.receivers: dict[Receiver, int] = {}
@@ -89,6 +101,10 @@ class Channel:
         """Subscribers that are not in the passes: the offset up to which each has everything."""
         self.refused: dict[Receiver, int] = {}
         """`conflate`: receivers that a pass skipped, with the number of that pass."""
+        self.shapes: dict[Receiver, int] = {}
+        """The shape of each subscription that has not the default one (`gateway.hub.forms`)."""
+        self.base: Publication | None = None
+        """What the last pass ended with, while somebody wants deltas."""
         self.feed: Feed | None = None
         """None = a channel without history."""
         self.passes = 0
@@ -128,12 +144,32 @@ class Channel:
         """Whether one can join: Redis has not refused the channel, and of one with history the position is known."""
         return self.held is not Held.NO and (self.feed is None or self.feed.known)
 
+    def shape(self, receiver: Receiver, shape: int) -> None:
+        """The receiver joins and wants this shape."""
+        if shape != forms.DEFAULT:
+            self.shapes[receiver] = shape
+
+    def freshen(self, receivers: Iterable[Receiver]) -> None:
+        """They have missed something: the next publication comes in full."""
+        for receiver in receivers:
+            if (shape := self.shapes.get(receiver, forms.DEFAULT)) & forms.DELTA:
+                self.shapes[receiver] = shape | forms.FRESH
+                self._audience = None
+
+    def primed(self, receivers: Iterable[Receiver]) -> None:
+        """They have had everything that the pass under way carries."""
+        for receiver in receivers:
+            if (shape := self.shapes.get(receiver, forms.DEFAULT)) & forms.FRESH:
+                self.shapes[receiver] = shape & ~forms.FRESH
+                self._audience = None
+
     def add(self, receiver: Receiver) -> None:
         self.receivers[receiver] = self.passes
         self._audience = None
 
     def remove(self, receiver: Receiver) -> bool:
         """False when it was not here."""
+        self.shapes.pop(receiver, None)
         if self.receivers.pop(receiver, None) is not None:
             self._audience = None
             self.changes += 1
@@ -152,10 +188,12 @@ class Channel:
         self.add(receiver)
 
     def audience(self) -> Audience:
-        """The receivers by encoding. Kept until somebody comes or goes."""
+        """The receivers by form. Kept until somebody comes or goes."""
         if self._audience is None:
-            groups: dict[Encoding, list[Receiver]] = {}
+            groups: dict[tuple[Framing, int], list[Receiver]] = {}
+            shapes = self.shapes
             for receiver in self.receivers:
-                groups.setdefault(receiver.encoding, []).append(receiver)
-            self._audience = tuple((encoding, tuple(receivers)) for encoding, receivers in groups.items())
+                form = (receiver.framing, shapes.get(receiver, forms.DEFAULT))
+                groups.setdefault(form, []).append(receiver)
+            self._audience = tuple((*form, tuple(receivers)) for form, receivers in groups.items())
         return self._audience

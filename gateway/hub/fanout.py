@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Final
 
+from gateway.hub import forms
 from gateway.hub.channel import Audience, Channel, Receiver
+from gateway.hub.forms import Rendering
 from gateway.hub.sample import PublishSample
 from gateway.metrics import LatencyRecorder, names
-from protocol.encodings import Encoding
-from protocol.frames import frames
-from protocol.replies import Publication, Push, Reply
+from protocol.replies import Publication
 
 PASS_COST: Final = 4
 """What starting a pass counts in a slice, in deliveries: many small channels must not add up to a long slice."""
@@ -142,6 +142,7 @@ class _Pass:
         "_fell_behind",
         "_followed_s",
         "_frames",
+        "_fresh",
         "_groups",
         "_messages",
         "_number",
@@ -158,7 +159,8 @@ class _Pass:
         self._after = 0
         self._arrived_s = self._followed_s = 0.0
         self._started = False
-        self._groups: list[tuple[bytes, tuple[Receiver, ...]]] = []
+        self._groups: list[tuple[bytes, bool, tuple[Receiver, ...]]] = []
+        self._fresh = False
         self._receivers: tuple[Receiver, ...] = ()
         self._frames = b""
         self._position = 0
@@ -179,7 +181,7 @@ class _Pass:
             if self._position >= len(self._receivers):
                 if not self._groups:
                     break
-                self._frames, self._receivers = self._groups.pop()
+                self._frames, self._fresh, self._receivers = self._groups.pop()
                 self._position = 0
             part = self._receivers[self._position : self._position + budget]
             self._position += len(part)
@@ -207,9 +209,13 @@ class _Pass:
         self._messages = len(publications)
         self._changes = channel.changes
         audience: Audience = channel.audience()
+        rendering = Rendering(channel, publications, channel.base)
         self._groups = [
-            (encode_publications(channel.name, publications, encoding), receivers) for encoding, receivers in audience
+            (rendering.frames(framing, shape), bool(shape & forms.FRESH), receivers)
+            for framing, shape, receivers in audience
         ]
+        deltas = any(shape & forms.DELTA for _, shape, _ in audience)
+        channel.base = publications[-1] if deltas else None
         if channel.namespace.slow_consumer == "conflate":
             channel.newest = publications[-1]
         if channel.feed is not None:
@@ -233,19 +239,16 @@ class _Pass:
             joined, number = channel.receivers, self._number
             here = [receiver for receiver in receivers if joined.get(receiver, number) < number]
         slow = [receiver for receiver in here if receiver.deliver(shared)]
+        if self._fresh:
+            channel.primed(here)
         delivered = len(here) - len(slow)
         counters[names.DELIVERIES] += delivered * self._messages
         counters[names.BYTES_OUT] += delivered * len(shared)
         if slow:
+            channel.freshen(slow)
             counters[names.DROPPED_SLOW] += len(slow) * self._messages
             if channel.namespace.slow_consumer == "disconnect":
                 for receiver in slow:
                     receiver.too_slow()
             else:
                 self._fell_behind(channel, slow, self._after)
-
-
-def encode_publications(channel: str, publications: Iterable[Publication], encoding: Encoding) -> bytes:
-    """WebSocket frames with pushes of `publications` to `channel`, made once for all receivers of one encoding."""
-    encode = encoding.encode_reply
-    return frames(encoding, [encode(Reply(push=Push(channel=channel, pub=each))) for each in publications])

@@ -10,6 +10,7 @@ from typing import Final
 from gateway.clock import Clock
 from gateway.config import Namespace
 from gateway.errors import BrokerRefused
+from gateway.hub import forms
 from gateway.hub.catchup import CatchUp
 from gateway.hub.channel import Channel, Held, Receiver
 from gateway.hub.fanout import Fanout
@@ -65,6 +66,7 @@ class Hub:
         self._publication_bytes = publication_bytes
         self._redis_state_changed = redis_state_changed
         self._channels: dict[bytes, Channel] = {}
+        self._numbers = 0
         self._handlers: dict[bytes, Callable[[bytes], None]] = {}
         self._missed: list[Callable[[], None]] = []
         self._interest = Interest(redis, clock, linger_s=linger_s, forget=self._forget)
@@ -132,7 +134,8 @@ class Hub:
             redis_name = self._prefix + name.encode()
             channel = self._channels.get(redis_name)
             if channel is None:
-                channel = Channel(name, redis_name, self._namespaces[namespace or "default"])
+                self._numbers += 1
+                channel = Channel(name, redis_name, self._namespaces[namespace or "default"], self._numbers)
                 if channel.namespace.has_history:
                     channel.feed = Feed(channel, self._reads, self, self._clock)
                 self._channels[redis_name] = channel
@@ -162,8 +165,14 @@ class Hub:
                     channel.feed.heal()
         return known
 
-    def join(self, channel: Channel, receiver: Receiver, after: int | None = None) -> None:
-        """Deliver to `receiver` from now on; on a channel with history, everything after the offset `after`."""
+    def join(
+        self, channel: Channel, receiver: Receiver, after: int | None = None, *, shape: int = forms.DEFAULT
+    ) -> None:
+        """Deliver to `receiver` from now on; on a channel with history, everything after the offset `after`.
+
+        `shape`: how it wants publications (`gateway.hub.forms`).
+        """
+        channel.shape(receiver, shape)
         channel.acquisitions -= 1
         if channel.deserted:
             self._counters[names.CHANNELS] += 1

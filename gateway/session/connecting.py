@@ -48,6 +48,7 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
             context.hub.cancel(channel)
         raise Refusal(INTERNAL)
     session.client = client
+    session.reads_numbers = not (request.name == "js" and session.outlet.encoding.name == "protobuf")
     session.accept(claims)
     context.users.add(session.user, session)
     context.clients[session.client] = session

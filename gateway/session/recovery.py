@@ -14,13 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import BrokerError
-from gateway.hub import Channel
+from gateway.hub import Channel, forms
 from gateway.hub.feed import Feed
 from gateway.hub.recent import LogTooShort
 from gateway.metrics import names
 from gateway.session.outcomes import Refusal
 from protocol.codes import INTERNAL, UNRECOVERABLE_POSITION
-from protocol.commands import FLAG_ERROR_ON_UNRECOVERABLE, SubscribeRequest
+from protocol.commands import FLAG_CHANNEL_COMPACTION, FLAG_ERROR_ON_UNRECOVERABLE, FOSSIL, SubscribeRequest
 from protocol.position import Position
 from protocol.replies import Publication, SubscribeResult
 
@@ -54,24 +54,41 @@ class Beginning:
         """Take the client into the channel. The fields of the reply, which must be queued in the same step."""
         feed, request = channel.feed, self._request
         result = SubscribeResult()
+        shape = shape_of(session, channel, None if server_side else request)
+        result.id = channel.number if shape & forms.NUMBERED else 0
+        result.delta = bool(shape & forms.DELTA)
         positioned = wanted.override.force_positioning or wants_position(request)
         if feed is None or not (self._recoverable or positioned):
-            session.join(channel, wanted, server_side=server_side)
+            session.join(channel, wanted, server_side=server_side, shape=shape)
             return result
         if self._recovered and feed.epoch != self._epoch:
             self._recovered, self._offset, self._publications = False, None, []
         last = self._publications[-1].offset if self._publications else self._offset
-        session.join(channel, wanted, server_side=server_side, after=last)
+        session.join(channel, wanted, server_side=server_side, after=last, shape=shape)
         result.recoverable = self._recoverable
         result.positioned = True
         result.epoch = feed.epoch
         result.offset = feed.passed if self._offset is None else self._offset
         result.publications = self._publications
+        if result.delta:
+            encoding = session.outlet.encoding
+            result.publications = [forms.in_full(encoding, each) for each in self._publications]
         if request is not None and request.recover:
             result.was_recovering = True
             result.recovered = self._recovered
             session.context.counters[names.RECOVERED if self._recovered else names.UNRECOVERED] += 1
         return result
+
+
+def shape_of(session: Session, channel: Channel, request: SubscribeRequest | None) -> int:
+    """How the client wants publications. Unknown kinds of delta are not negotiated, as unknown flags are not."""
+    shape = forms.DEFAULT
+    if request is not None:
+        if request.flag & FLAG_CHANNEL_COMPACTION and session.reads_numbers:
+            shape |= forms.NUMBERED
+        if request.delta == FOSSIL and channel.namespace.delta and session.outlet.encoding.deltas:
+            shape |= forms.DELTA | forms.FRESH
+    return shape
 
 
 def wants_position(request: SubscribeRequest | None) -> bool:

@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw
 
 from gateway.auth import ConnectionClaims
 from gateway.config import Namespace
-from gateway.hub import Channel
+from gateway.hub import Channel, forms
 from gateway.metrics import names
 from gateway.session import events
 from gateway.session.asking import Hooked
@@ -48,6 +48,7 @@ class Session:
         "issued_at",
         "outlet",
         "publishes_full_at",
+        "reads_numbers",
         "subscriptions",
         "token_id",
         "user",
@@ -73,6 +74,9 @@ class Session:
         """What is remembered for the backend; None = nothing."""
         self.publishes_full_at = 0.0
         """When it may publish a whole burst again (`gateway.session.rate`)."""
+        self.reads_numbers = True
+        """Whether it understands the numbers of channels that it asks for. The JavaScript SDK in Protobuf (5.8) does
+        not: it compares them by identity, and they are objects there."""
         self.subscriptions: dict[str, Subscription] = {}
         self.closed_with: DisconnectCode | str | None = None
         """Why it ended; None while it lives."""
@@ -95,14 +99,22 @@ class Session:
         """Parse a channel name and find its rules. Raises Refusal: 107 for a bad name, 102 for an unknown namespace."""
         return find_channel(channel, self.context.namespaces, self.context.config.limits.channel_length)
 
-    def join(self, channel: Channel, wanted: Wanted, *, server_side: bool, after: int | None = None) -> None:
+    def join(
+        self,
+        channel: Channel,
+        wanted: Wanted,
+        *,
+        server_side: bool,
+        after: int | None = None,
+        shape: int = forms.DEFAULT,
+    ) -> None:
         """Receive the publications of an opened channel, with history all after the offset `after`.
 
         Give the outlet the reply in the same step.
         """
         subscription = Subscription(channel, wanted, server_side=server_side)
         self.subscriptions[channel.name] = subscription
-        self.context.hub.join(channel, self.outlet, after)
+        self.context.hub.join(channel, self.outlet, after, shape=shape)
         events.subscribed(self, channel.name)
         self.context.presence.entered(channel, self.client, self.describe(subscription), subscription.observed)
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from msgspec import Raw
+
 from protocol.commands import Command
 from protocol.encodings.json import JSON
 from protocol.encodings.msgpack import MSGPACK
@@ -63,6 +65,19 @@ class Encoding(Protocol):
 
     def join(self, messages: Iterable[bytes]) -> bytes:
         """The payload of one WebSocket message that carries all `messages`."""
+        ...
+
+    @property
+    def deltas(self) -> bool:
+        """Whether clients can have the data of publications as deltas."""
+        ...
+
+    def shown(self, data: Raw) -> bytes:
+        """The bytes that a delta is made of: `data` as clients see it."""
+        ...
+
+    def as_data(self, payload: bytes) -> Raw:
+        """`data` for a subscriber with deltas: `payload` is what `shown` gave, or a delta (`protocol.fossil`)."""
         ...
 
 

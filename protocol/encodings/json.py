@@ -29,6 +29,7 @@ class JsonEncoding:
     subprotocol: Final = "centrifuge-json"
     opcode: Final = 0x1
     ping: Final = b"{}"
+    deltas: Final = True
 
     def __init__(self) -> None:
         self._commands = msgspec.json.Decoder(Command)
@@ -64,6 +65,13 @@ class JsonEncoding:
 
     def join(self, messages: Iterable[bytes]) -> bytes:
         return b"\n".join(messages)
+
+    def shown(self, data: msgspec.Raw) -> bytes:
+        return bytes(data)
+
+    def as_data(self, payload: bytes) -> msgspec.Raw:
+        """A JSON string: a delta is no JSON, and without one the client could not tell."""
+        return msgspec.Raw(self._encoder.encode(payload.decode()))
 
 
 def json_line(document: bytes) -> bytes:

@@ -43,6 +43,8 @@ class MsgpackEncoding:
     opcode: Final = 0x2
     ping: Final = b"\x80"
     """An empty map."""
+    deltas: Final = False
+    """A native value has no bytes to make one of."""
 
     def __init__(self) -> None:
         self._commands = msgspec.msgpack.Decoder(Command)
@@ -66,6 +68,12 @@ class MsgpackEncoding:
 
     def join(self, messages: Iterable[bytes]) -> bytes:
         return b"".join(messages)
+
+    def shown(self, data: Raw) -> bytes:
+        return bytes(data)
+
+    def as_data(self, payload: bytes) -> Raw:
+        return Raw(payload)
 
     def _decode(self, payload: bytes, decoder: msgspec.msgpack.Decoder[Any]) -> list[Any]:
         if not payload:

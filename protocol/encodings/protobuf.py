@@ -57,6 +57,7 @@ class ProtobufEncoding:
     opcode: Final = 0x2
     ping: Final = b"\x00"
     """An empty message."""
+    deltas: Final = True
 
     def __init__(self) -> None:
         readers = {struct: _Reader(struct) for struct in structs_in(Command, Reply)}
@@ -88,6 +89,12 @@ class ProtobufEncoding:
 
     def join(self, messages: Iterable[bytes]) -> bytes:
         return b"".join(messages)
+
+    def shown(self, data: Raw) -> bytes:
+        return unwrap(bytes(data))
+
+    def as_data(self, payload: bytes) -> Raw:
+        return Raw(payload)
 
 
 def _decode(payload: bytes, message_type: type[Message], read: Read) -> list[Any]:

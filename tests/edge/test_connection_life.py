@@ -10,10 +10,10 @@ from websockets.frames import Opcode
 from gateway.metrics import names
 from protocol.codes import SHUTDOWN
 from protocol.encodings import JSON
-from protocol.frames import frame as server_frame
+from protocol.frames import PLAIN
 from tests.support.edge import EdgeWorld, close_frame
 
-PUBLICATION = server_frame(JSON, b'{"push":{"channel":"@all","pub":{"data":1}}}')
+PUBLICATION = PLAIN[JSON.name].frame(b'{"push":{"channel":"@all","pub":{"data":1}}}')
 
 
 async def test_a_publication_is_written_as_it_is_in_one_write() -> None:

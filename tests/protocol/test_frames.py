@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from protocol.encodings import JSON
-from protocol.frames import JOINED_BYTES, frame, frames
+from protocol.frames import JOINED_BYTES, PLAIN
 
 
 def read(stream: bytes) -> list[bytes]:
@@ -34,13 +33,13 @@ large_messages = st.lists(
 @given(messages | large_messages)
 @settings(max_examples=50)
 def test_all_messages_arrive_in_order(sent: list[bytes]) -> None:
-    assert b"\n".join(read(frames(JSON, sent))).split(b"\n") == sent
+    assert b"\n".join(read(PLAIN["json"].frames(sent))).split(b"\n") == sent
 
 
 @given(large_messages)
 @settings(max_examples=50)
 def test_a_frame_of_several_messages_stays_within_the_bound_and_is_as_full_as_it_can_be(sent: list[bytes]) -> None:
-    payloads = read(frames(JSON, sent))
+    payloads = read(PLAIN["json"].frames(sent))
     for payload in payloads:
         assert len(payload) <= JOINED_BYTES or b"\n" not in payload
     for payload, following in itertools.pairwise(payloads):
@@ -48,27 +47,27 @@ def test_a_frame_of_several_messages_stays_within_the_bound_and_is_as_full_as_it
 
 
 def test_few_messages_share_one_frame() -> None:
-    assert read(frames(JSON, [b'{"a":1}', b'{"b":2}', b"{}"])) == [b'{"a":1}\n{"b":2}\n{}']
+    assert read(PLAIN["json"].frames([b'{"a":1}', b'{"b":2}', b"{}"])) == [b'{"a":1}\n{"b":2}\n{}']
 
 
 def test_exactly_the_bound_fits_and_one_byte_more_does_not() -> None:
     half = b"x" * (JOINED_BYTES // 2)
-    assert len(read(frames(JSON, [half, half[:-1]]))) == 1
-    assert len(read(frames(JSON, [half, half]))) == 2
+    assert len(read(PLAIN["json"].frames([half, half[:-1]]))) == 1
+    assert len(read(PLAIN["json"].frames([half, half]))) == 2
 
 
 def test_a_message_above_the_bound_has_a_frame_of_its_own() -> None:
     large = b"y" * (JOINED_BYTES + 1)
-    assert read(frames(JSON, [b"a", large, b"b"])) == [b"a", large, b"b"]
+    assert read(PLAIN["json"].frames([b"a", large, b"b"])) == [b"a", large, b"b"]
 
 
 def test_one_message_is_one_frame() -> None:
-    assert frames(JSON, [b"{}"]) == frame(JSON, b"{}") == b"\x81\x02{}"
+    assert PLAIN["json"].frames([b"{}"]) == PLAIN["json"].frame(b"{}") == b"\x81\x02{}"
 
 
 def test_no_messages_are_no_bytes() -> None:
-    assert frames(JSON, []) == b""
+    assert PLAIN["json"].frames([]) == b""
 
 
 def test_server_frames_are_unmasked_so_that_everyone_can_share_them() -> None:
-    assert frame(JSON, b"x" * 200)[:4] == b"\x81\x7e\x00\xc8"
+    assert PLAIN["json"].frame(b"x" * 200)[:4] == b"\x81\x7e\x00\xc8"

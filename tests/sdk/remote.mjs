@@ -68,13 +68,17 @@ const operations = {
     report(sdk, CLIENT_EVENTS, { client });
     clients.set(client, sdk);
   },
-  subscribe({ client, channel, token, asks }) {
+  subscribe({ client, channel, token, asks, options }) {
     const subscription = clients.get(client).newSubscription(channel, {
       minResubscribeDelay: 50,
       maxResubscribeDelay: 500,
       ...(token ? { token } : {}),
       ...(asks ? { getToken: () => askForToken(client, channel) } : {}),
+      ...options,
     });
+    for (const event of ["join", "leave"]) {
+      subscription.on(event, ({ info }) => say({ client, channel, event, user: info.user }));
+    }
     report(subscription, SUBSCRIPTION_EVENTS, { client, channel });
     subscription.subscribe();
   },
@@ -87,6 +91,7 @@ const operations = {
     const { publications, ...position } = await clients.get(client).history(channel, { limit: 1 });
     return { ...position, publications: publications.map((each) => ({ ...each, data: unpack(each.data) })) };
   },
+  deltaStats: ({ client, channel }) => clients.get(client).getSubscription(channel).deltaStats(),
   presence: ({ client, channel }) => clients.get(client).presence(channel),
   token({ id, token }) {
     const { client, resolve, reject } = tokensWanted.get(id);

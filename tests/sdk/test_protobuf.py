@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -12,10 +11,10 @@ import centrifuge
 import pytest
 
 from tests.sdk.conftest import JavaScript
-from tests.sdk.test_python import Events, Subscribed, subscribe
+from tests.sdk.test_python import Events, Subscribed, disconnect, subscribe
 from tests.support.gateway import Gateway, serving
 from tests.support.proxy import cable
-from tests.support.waiting import DEADLINE_S, wait_until
+from tests.support.waiting import DEADLINE_S
 
 PAYLOAD = b"\x00\x01\xfe\xff not JSON"
 IN_JSON = {"$binary": base64.b64encode(PAYLOAD).decode()}
@@ -127,9 +126,4 @@ async def test_python_in_protobuf_and_in_json_hear_each_other(gateway: Gateway) 
     with pytest.raises(centrifuge.ReplyError) as caught:
         await clients[0].rpc("x", b"1")
     assert caught.value.code == 108
-    for client in clients:
-        await client.disconnect()
-    await wait_until(lambda: gateway.metric("gateway_connections") == 0, "everybody has left")
-    # The SDK closes its sockets in tasks of its own and does not wait for them.
-    if others := asyncio.all_tasks() - {asyncio.current_task()}:
-        await asyncio.wait(others, timeout=DEADLINE_S)
+    await disconnect(*clients)

@@ -75,9 +75,13 @@ async def open_client(gateway: Gateway) -> AsyncIterator[OpenClient]:
         return opened[-1], events
 
     yield open_client
-    for client in opened:
+    await disconnect(*opened)
+
+
+async def disconnect(*clients: centrifuge.Client) -> None:
+    """All of them, to the end: the SDK closes its sockets in tasks of its own and does not wait for them."""
+    for client in clients:
         await client.disconnect()
-    # The SDK closes its sockets in tasks of its own and does not wait for them.
     if others := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(others, timeout=DEADLINE_S)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from typing import Any
 
@@ -14,8 +15,9 @@ from gateway.config import Namespace
 from gateway.errors import BrokerError
 from gateway.hub import CatchUp, Channel, Fanout, Hub
 from gateway.metrics import LatencyRecorder, LatencyRow, names, private_row
-from protocol.encodings import JSON, Encoding
+from protocol.encodings import ENCODINGS, JSON, Encoding
 from protocol.encodings.json import JsonEncoding
+from protocol.frames import PLAIN, Framing
 from protocol.position import Position
 from protocol.redis_contract import Metadata, PresenceChange, encode_envelope, publish_channel
 from protocol.replies import Publication, Reply
@@ -34,11 +36,18 @@ class CountingEncoding(JsonEncoding):
         return message
 
 
+@functools.cache
+def framing_of(encoding: Encoding) -> Framing:
+    """One for each encoding, as in a worker."""
+    return PLAIN[encoding.name] if encoding in ENCODINGS else Framing(encoding)
+
+
 class FakeReceiver:
     """A connection that keeps what it gets."""
 
     def __init__(self, encoding: Encoding = JSON, *, slow: bool = False) -> None:
         self.encoding = encoding
+        self.framing = framing_of(encoding)
         self.slow = slow
         self.frames: list[bytes] = []
         self.closed_as_slow = 0

@@ -193,6 +193,10 @@ class Delivery(Section):
     """Bytes that wait for one channel's next pass."""
     send_budget_bytes: Annotated[int, Field(ge=16_384, le=2**31)] = 1_048_576
     """Bytes that may wait in one connection's send buffer before it counts as slow."""
+    compression: bool = True
+    """Compress for clients that offer permessage-deflate (browsers do). A publication is compressed once for all."""
+    compression_min_bytes: Annotated[int, Field(ge=64, le=2**20)] = 512
+    """Shorter messages are not compressed."""
     slice_deliveries: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Writes in a row before the event loop turns to other work."""
     slow_timeout_s: Annotated[float, Field(ge=1, le=86_400)] = 120.0

@@ -6,6 +6,7 @@ This room moves bytes between sockets and sessions. Nothing here blocks, and not
 from gateway.edge.addresses import AddressCounts
 from gateway.edge.admission import Admission
 from gateway.edge.canary import Canary
+from gateway.edge.compression import Compression
 from gateway.edge.connection import Connection
 from gateway.edge.deadlines import Deadlines
 from gateway.edge.drain import drain
@@ -23,6 +24,7 @@ __all__ = [
     "AddressCounts",
     "Admission",
     "Canary",
+    "Compression",
     "Connection",
     "Deadlines",
     "HandshakePace",

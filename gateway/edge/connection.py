@@ -107,6 +107,7 @@ class Connection(asyncio.Protocol):
         shared.connections[self] = self._transport
         shared.counters[names.CONNECTIONS] += 1
         shared.counters[names.OPENED] += 1
+        shared.counters[names.COMPRESSED_CONNECTIONS] += self.framing.window_bits > 0
         shared.connects.start(self)
         self._session = Session(shared.session, self)
         shared.changed()
@@ -158,6 +159,7 @@ class Connection(asyncio.Protocol):
         if shared.connections.pop(self, None) is not None:
             shared.counters[names.CONNECTIONS] -= 1
             shared.counters[names.CLOSED] += 1
+            shared.counters[names.COMPRESSED_CONNECTIONS] -= self.framing.window_bits > 0
         if self._session is not None:
             self._session.closed("connection lost")
             log_closed(shared, self._session, websocket=self._ws, peer=self.peer, opened_at=self.opened_at, error=exc)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import cast
 
+from websockets.exceptions import InvalidHeader
+from websockets.extensions import Extension
 from websockets.http11 import Request
 from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
@@ -24,7 +26,6 @@ from gateway.edge.shared import Shared
 from gateway.edge.upgrade import Ordinary, accepting_response, read_ordinary
 from gateway.edge.wire import make_protocol, take_apart, write_pending
 from gateway.metrics import names
-from protocol.frames import PLAIN
 
 
 class Opening(asyncio.Protocol):
@@ -57,7 +58,7 @@ class Opening(asyncio.Protocol):
         if self._ws is None:
             if self._read_ordinary(data):
                 return
-            self._ws = make_protocol(CONNECTING, shared.config.limits.message_bytes)
+            self._ws = make_protocol(CONNECTING, shared.config.limits.message_bytes, shared.compression.offered)
         websocket = self._ws
         websocket.receive_data(data)
         events = websocket.events_received()
@@ -134,9 +135,13 @@ class Opening(asyncio.Protocol):
         decision = choose_encoding(request.offered, request.query)
         if isinstance(decision, Answer):
             return False
+        try:
+            agreed = shared.compression.accept(request.extensions) if request.extensions else None
+        except InvalidHeader:
+            return False
         if shared.admission.address.trusts(self._host):
             self._forwarded(fields_of(request.block))
-        self._admit(partial(self._accept_ordinary, request, decision))
+        self._admit(partial(self._accept_ordinary, request, decision, agreed))
         return True
 
     def _answer(self, websocket: ServerProtocol, request: Request, rest: Sequence[object]) -> None:
@@ -186,12 +191,15 @@ class Opening(asyncio.Protocol):
         self._reject(self._ws, refusal)
         self._write(self._ws)
 
-    def _accept_ordinary(self, request: Ordinary, upgrade: Upgrade) -> None:
+    def _accept_ordinary(self, request: Ordinary, upgrade: Upgrade, agreed: tuple[str, Extension] | None) -> None:
         if names_kept := self._shared.config.backend.headers:
             upgrade = upgrade._replace(headers=keep(fields_of(request.block), names_kept))
         subprotocol = upgrade.encoding.subprotocol if request.offered else None
-        self._transport.write(accepting_response(request.key, subprotocol))
-        self._hand_over(make_protocol(OPEN, self._shared.config.limits.message_bytes), upgrade)
+        websocket = make_protocol(OPEN, self._shared.config.limits.message_bytes)
+        if agreed is not None:
+            websocket.extensions = [agreed[1]]
+        self._transport.write(accepting_response(request.key, subprotocol, agreed[0] if agreed is not None else ""))
+        self._hand_over(websocket, upgrade)
 
     def _accept_parsed(
         self, websocket: ServerProtocol, request: Request, upgrade: Upgrade, rest: Sequence[object]
@@ -219,8 +227,9 @@ class Opening(asyncio.Protocol):
         self._shared.handshakes.met(self)
         self._ws = None
         self._entered = False
+        framing = self._shared.compression.framing(upgrade.encoding, websocket.extensions)
         peer = f"{self._host}:{self._port}" if self._host else ""
-        connection = Connection(self._shared, self._transport, websocket, upgrade, PLAIN[upgrade.encoding.name], peer)
+        connection = Connection(self._shared, self._transport, websocket, upgrade, framing, peer)
         self._transport.set_protocol(connection)
         connection.start()
         return connection

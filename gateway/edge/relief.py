@@ -34,7 +34,7 @@ class Relief:
         return self._caches.drop_recent()
 
     def allow_compression(self, allowed: bool) -> None:
-        self._shared.may_compress = allowed
+        self._shared.compression.allowed = allowed
 
     def scale_budgets(self, share: float) -> None:
         self._shared.budget_share = share

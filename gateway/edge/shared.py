@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.config import Config
 from gateway.edge.admission import Admission
+from gateway.edge.compression import Compression
 from gateway.edge.deadlines import Deadlines
 from gateway.edge.keepalive import KeepaliveWheel
 from gateway.session import SessionContext
@@ -41,6 +42,7 @@ class Shared:
     connects: Deadlines[Connection]
     closings: Deadlines[Closing]
     admission: Admission
+    compression: Compression
     ready: Callable[[], tuple[bool, str]]
     """Answer of `/health/ready`."""
     connections: dict[Connection, asyncio.Transport] = field(default_factory=dict)
@@ -49,8 +51,6 @@ class Shared:
     """Set while the memory governor wants no new connections."""
     budget_share: float = 1.0
     """Part of the configured send budget that connections have. The memory governor's."""
-    may_compress: bool = True
-    """Whether a new connection may be granted compression. The memory governor's."""
     on_change: Callable[[], None] | None = None
     """Called when a connection has come or gone."""
     empty: asyncio.Event = field(default_factory=asyncio.Event)

@@ -27,7 +27,10 @@ _REQUEST: Final = re.compile(
 )
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 _ONCE: Final = frozenset(
-    ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "origin", "sec-websocket-protocol")
+    (
+        *("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "origin"),
+        *("sec-websocket-protocol", "sec-websocket-extensions"),
+    )
 )
 _BODY: Final = frozenset(("content-length", "transfer-encoding"))
 
@@ -41,6 +44,8 @@ class Ordinary(NamedTuple):
     offered: tuple[str, ...]
     """Subprotocols."""
     key: str
+    extensions: str
+    """Those that are offered."""
     block: str
     """All header lines."""
 
@@ -80,14 +85,16 @@ def read_ordinary(data: bytes) -> Ordinary | None:
         origins=(fields["origin"],) if "origin" in fields else (),
         offered=tuple(part.strip() for part in subprotocols.split(",")) if subprotocols else (),
         key=key,
+        extensions=fields.get("sec-websocket-extensions", ""),
         block=block,
     )
 
 
-def accepting_response(key: str, subprotocol: str | None) -> bytes:
+def accepting_response(key: str, subprotocol: str | None, extensions: str = "") -> bytes:
     """The 101 response (RFC 6455 §4.2.2)."""
+    agreed = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
     chosen = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
     return (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n{chosen}\r\n"
+        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n{chosen}{agreed}\r\n"
     ).encode()

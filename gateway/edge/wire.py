@@ -11,6 +11,7 @@ import termios
 from collections.abc import Sequence
 from typing import Final
 
+from websockets.extensions import ServerExtensionFactory
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
@@ -31,9 +32,14 @@ class _Protocol(ServerProtocol):
         return next((name for name in subprotocols if name in BY_SUBPROTOCOL), None)
 
 
-def make_protocol(state: State, message_bytes: int) -> ServerProtocol:
-    """A protocol object in `state` (CONNECTING or OPEN) that refuses messages above `message_bytes` (1009)."""
-    return _Protocol(state=state, max_size=message_bytes, logger=_silent)
+def make_protocol(
+    state: State, message_bytes: int, extensions: Sequence[ServerExtensionFactory] = ()
+) -> ServerProtocol:
+    """A protocol object in `state` (CONNECTING or OPEN) that refuses messages above `message_bytes` (1009).
+
+    `extensions`: what it may agree on in a handshake.
+    """
+    return _Protocol(state=state, max_size=message_bytes, logger=_silent, extensions=extensions or None)
 
 
 def write_pending(transport: asyncio.Transport, websocket: ServerProtocol) -> bool:

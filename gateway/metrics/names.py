@@ -46,6 +46,7 @@ STARTED_S: Final = _metric("worker_started_seconds", "gauge", "Start of the work
 READY: Final = _metric("worker_ready", "gauge", "1 while the worker takes connections and is in touch with Redis")
 
 CONNECTIONS: Final = _metric("connections", "gauge", "WebSocket connections that are open")
+COMPRESSED_CONNECTIONS: Final = _metric("compressed_connections", "gauge", "Those that agreed on compression")
 CLIENTS: Final = _metric("clients", "gauge", "Connections that have completed connect")
 USERS: Final = _metric("users", "gauge", "Users with at least one connection to the worker")
 CHANNELS: Final = _metric("channels", "gauge", "Channels with at least one subscriber on the worker")
@@ -100,6 +101,9 @@ PUBLICATIONS: Final = _metric("publications", "counter", "Publications taken fro
 PUBLISHED: Final = _metric("client_publications", "counter", "Publications sent to Redis for clients")
 DELIVERIES: Final = _metric("deliveries", "counter", "Publications handed to client sockets")
 BYTES_OUT: Final = _metric("delivered_bytes", "counter", "Bytes of publications handed to client sockets")
+COMPRESSED: Final = _metric("compressed_messages", "counter", "Messages compressed, each for all connections alike")
+COMPRESSED_FROM: Final = _metric("compressed_from_bytes", "counter", "Bytes of these messages before")
+COMPRESSED_TO: Final = _metric("compressed_to_bytes", "counter", "Bytes of these messages after")
 PASSES: Final = _metric("fanout_passes", "counter", "Fan-out passes completed")
 _DROPPED = "Publications or deliveries dropped"
 DROPPED_INVALID: Final = _metric("dropped", "counter", _DROPPED, "reason", "undecodable")

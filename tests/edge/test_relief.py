@@ -91,8 +91,8 @@ def test_caches_compression_and_drain(world: EdgeWorld) -> None:
     relief = Relief(world.shared, Caches(), reasons.append)
     assert relief.shrink_caches() == 3
     relief.allow_compression(False)
-    assert not world.shared.may_compress
+    assert not world.shared.compression.allowed
     relief.allow_compression(True)
-    assert world.shared.may_compress
+    assert world.shared.compression.allowed
     relief.drain("out of memory")
     assert reasons == ["out of memory"]

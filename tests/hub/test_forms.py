@@ -191,6 +191,21 @@ async def test_who_wants_deltas_gets_one_full_publication_and_then_changes() -> 
         assert len(reader.frames[0]) > 4 * len(reader.frames[1])
 
 
+async def test_who_comes_back_while_a_pass_is_under_way_gets_the_next_publication_in_full() -> None:
+    world = World()
+    readers = [await world.join(JSON, WANTS_DELTA) for _ in range(8)]
+    world.publish()
+    await turn(2)
+    last = next(reader for reader in reversed(readers) if not reader.values)
+    world.leave(last)
+    await world.enter(last)
+    await turn(20)
+    world.publish()
+    await turn(20)
+    assert last.values == world.published[1:]
+    assert all(reader.values == world.published for reader in readers if reader is not last)
+
+
 async def test_several_publications_of_one_pass_are_changes_of_each_other() -> None:
     world = World()
     reader = await world.join(JSON, WANTS_DELTA)

@@ -12,6 +12,7 @@ from websockets.protocol import Protocol, Side
 from gateway.edge import (
     AddressCounts,
     Admission,
+    Compression,
     Connection,
     Deadlines,
     HandshakePace,
@@ -186,6 +187,7 @@ class EdgeWorld:
                 max_age_s=self.config.server.max_connection_age_s,
             ),
             admission=Admission(self.config, self.pace, self.addresses, self.counters, lambda: 0.5),
+            compression=Compression(self.counters, self.config.delivery),
             handshakes=Deadlines(self.clock, configured.connect_timeout_s),
             connects=Deadlines(self.clock, configured.connect_timeout_s),
             closings=Deadlines(self.clock, configured.close_timeout_s),

@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls bench-encodings fuzz idle faults soak proto lock clean
+.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms fuzz idle faults soak proto lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ bench-tls: $(DEV) ## Measure what TLS costs, half a minute (ARGS="--connections 
 
 bench-encodings: $(DEV) ## Measure reading and writing in JSON, Protobuf and msgpack, a few seconds
 	@$(BIN)/python -m loadtest.encodings $(ARGS)
+
+bench-forms: $(DEV) ## Measure encodings, compression and deltas side by side, about a minute (ARGS="--connections 1000")
+	@$(BIN)/python -m loadtest.forms $(ARGS)
 
 SECONDS ?= 60
 fuzz: $(DEV) ## Feed damaged frames to every decoder (SECONDS=60)

@@ -35,6 +35,8 @@ FILE_COLUMNS: Final = 140
 INTERRUPTED: Final = 130
 RATE_PER_S: Final = 40.0
 PAYLOAD_BYTES: Final = 512
+LOG_PAGE: Final = 1000
+"""Publications of a channel that a worker has in memory at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,10 @@ async def run(plan: Plan, command: str, stages: Stages) -> Results:
         stack.push_async_callback(publisher.aclose)
         publisher.start()
         with stages.stage("warm-up: the workers see everything once"):
-            await _churn(plan, channels, around, gateway, plan.warm_up_s, 0, results, counted=False)
+            # Also the newest page of every log, which is in memory while many recover after a reload.
+            for _ in range(plan.channels):
+                await publisher.burst(LOG_PAGE)
+            await _churn(plan, channels, around, gateway, plan.warm_up_s, 1, results, counted=False)
         with stages.stage("everybody leaves"):
             results.before = await at_rest(gateway, WORKERS)
         minutes = plan.minutes
@@ -153,7 +158,7 @@ async def _churn(
                 before = gateway.pids()
                 gateway.reload()
                 await _rolled(gateway, before)
-                results.reloads += 1
+                results.reloads += counted
     finally:
         await churn.stop()
     if counted:

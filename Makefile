@@ -22,17 +22,17 @@ test: $(DEV) tests/sdk/node_modules ## Set everything up and run all tests (ARGS
 lint: $(DEV) ## Style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(DEV) bench-history ## Measure this gateway and others side by side, about five minutes (ARGS="--quick")
+bench: $(DEV) bench-history bench-encodings bench-forms ## Measure this gateway and others side by side, about seven minutes (ARGS="--quick")
 	@$(BIN)/python -m loadtest.bench $(ARGS)
 
 bench-tls: $(DEV) ## Measure what TLS costs, half a minute (ARGS="--connections 3000")
 	@$(BIN)/python -m loadtest.tls $(ARGS)
 
 bench-encodings: $(DEV) ## Measure reading and writing in JSON, Protobuf and msgpack, a few seconds
-	@$(BIN)/python -m loadtest.encodings $(ARGS)
+	@$(BIN)/python -m loadtest.encodings $(filter --strict,$(ARGS))
 
-bench-forms: $(DEV) ## Measure encodings, compression and deltas side by side, about a minute (ARGS="--connections 1000")
-	@$(BIN)/python -m loadtest.forms $(ARGS)
+bench-forms: $(DEV) ## Measure encodings, compression and deltas side by side, about a minute (FORMS="--connections 1000")
+	@$(BIN)/python -m loadtest.forms $(FORMS)
 
 SECONDS ?= 60
 fuzz: $(DEV) ## Feed damaged frames to every decoder (SECONDS=60)

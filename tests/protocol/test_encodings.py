@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from centrifuge.codecs import _ProtobufCodec
+from google.protobuf import json_format, text_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from protocol import client_pb2
 from protocol.commands import Command, PublishRequest, SubscribeRequest
 from protocol.encodings import BINARY, ENCODINGS, JSON, MSGPACK, PROTOBUF, Encoding
 from protocol.errors import DecodeError
@@ -107,8 +115,6 @@ def publication(data: Raw) -> Reply:
 
 @given(st.binary(min_size=1))
 def test_bytes_travel_unharmed_between_binary_encodings(payload: bytes) -> None:
-    from protocol import client_pb2
-
     message = client_pb2.Command(id=1, publish=client_pb2.PublishRequest(channel="c", data=payload)).SerializeToString()
     (command,) = PROTOBUF.decode_commands(_framed(message))
     assert command.publish is not None
@@ -121,8 +127,6 @@ def test_bytes_travel_unharmed_between_binary_encodings(payload: bytes) -> None:
 
 
 def test_each_encoding_shows_binary_data_in_its_own_way() -> None:
-    import msgspec
-
     assert BINARY_DATA in PROTOBUF.encode_reply(publication(WRAPPED))
     packed = msgspec.msgpack.decode(MSGPACK.encode_reply(publication(WRAPPED)))
     assert packed == {"push": {"channel": "c", "pub": {"data": BINARY_DATA}}}
@@ -134,8 +138,6 @@ def test_each_encoding_shows_binary_data_in_its_own_way() -> None:
     [b'{"$binary":"AP8=","more":1}', b'{"$binary":"AP8"}', b'{"$binary":"A P8="}', b'{"$binary":1}', b'["$binary"]'],
 )
 def test_what_only_looks_like_binary_data_stays_what_it_is(document: bytes) -> None:
-    import msgspec
-
     assert document in PROTOBUF.encode_reply(publication(Raw(document)))
     packed = msgspec.msgpack.decode(MSGPACK.encode_reply(publication(Raw(document))))
     assert packed["push"]["pub"]["data"] == msgspec.json.decode(document)
@@ -146,8 +148,6 @@ def test_spaces_do_not_matter_to_what_is_binary() -> None:
 
 
 def test_binary_data_deep_inside_a_msgpack_value_comes_back() -> None:
-    import msgspec
-
     value = {"file": {"name": "a", "parts": [b"\x00", b"\xff\xfe"]}}
     frame = msgspec.msgpack.encode({"id": 1, "publish": {"channel": "c", "data": value}})
     (command,) = MSGPACK.decode_commands(frame)
@@ -163,23 +163,17 @@ def test_binary_data_deep_inside_a_msgpack_value_comes_back() -> None:
 
 @pytest.mark.parametrize("key", [1, None, True, b"k"])
 def test_msgpack_keys_that_are_no_strings_are_refused(key: object) -> None:
-    import msgspec
-
     with pytest.raises(DecodeError):
         MSGPACK.decode_commands(msgspec.msgpack.encode({"id": 1, "send": {"data": {key: 1}}}))
 
 
 def test_msgpack_extension_types_are_refused() -> None:
-    import msgspec
-
     with pytest.raises(DecodeError, match="Ext"):
         MSGPACK.decode_commands(msgspec.msgpack.encode({"id": 1, "send": {"data": msgspec.msgpack.Ext(7, b"x")}}))
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_numbers_that_json_does_not_have_become_null(number: float) -> None:
-    import msgspec
-
     (command,) = MSGPACK.decode_commands(msgspec.msgpack.encode({"send": {"data": [number]}}))
     assert command.send is not None
     assert command.send.data == Raw(b"[null]")
@@ -187,8 +181,6 @@ def test_numbers_that_json_does_not_have_become_null(number: float) -> None:
 
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**300])
 def test_every_integer_of_json_gets_to_msgpack_clients(number: int) -> None:
-    import msgspec
-
     packed = msgspec.msgpack.decode(MSGPACK.encode_reply(publication(Raw(str(number).encode()))))
     data = packed["push"]["pub"]["data"]
     fits = -(2**63) <= number < 2**64
@@ -197,8 +189,6 @@ def test_every_integer_of_json_gets_to_msgpack_clients(number: int) -> None:
 
 @pytest.mark.parametrize("depth", [10, 200, 1000])
 def test_documents_of_any_depth_get_to_everybody(depth: int) -> None:
-    import msgspec
-
     document = b"[" * depth + b'{"$binary":"AA=="}' + b"]" * depth
     reply = publication(Raw(document))
     assert document in PROTOBUF.encode_reply(reply)
@@ -282,3 +272,56 @@ def test_the_generated_code_is_that_of_the_schema(tmp_path: Path) -> None:
     assert protoc.main([*arguments, str(root / "protocol/client.proto")]) == 0
     for name in ("client_pb2.py", "client_pb2.pyi"):
         assert (tmp_path / "protocol" / name).read_text() == (root / "protocol" / name).read_text(), "run `make proto`"
+
+
+# Against Google's own reading of the schema, and the codec of an SDK.
+
+
+def as_protobuf_shows_it(struct: msgspec.Struct, message: type[Message]) -> dict[str, Any]:
+    """What `MessageToDict` must give for `struct`."""
+    shown: dict[str, Any] = {}
+    fields = message.DESCRIPTOR.fields_by_name
+    for name in struct.__struct_fields__:
+        value = getattr(struct, name)
+        if name not in fields or not value:
+            continue
+        if isinstance(value, Raw):
+            shown[name] = base64.b64encode(bytes(value)).decode()
+        elif isinstance(value, msgspec.Struct):
+            shown[name] = as_protobuf_shows_it(value, fields[name].message_type._concrete_class)
+        elif isinstance(value, list):
+            shown[name] = [as_protobuf_shows_it(each, fields[name].message_type._concrete_class) for each in value]
+        elif isinstance(value, dict):
+            inner = fields[name].message_type.fields_by_name["value"].message_type
+            shown[name] = {
+                key: as_protobuf_shows_it(each, inner._concrete_class) if inner is not None else each
+                for key, each in value.items()
+            }
+        else:
+            wide = type(value) is int and fields[name].type in (FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64)
+            shown[name] = str(value) if wide else value
+    return shown
+
+
+@given(strategies.replies)
+def test_googles_reading_of_a_reply_is_the_same(reply: Reply) -> None:
+    message = client_pb2.Reply.FromString(_unframed(PROTOBUF.encode_reply(reply)))
+    assert json_format.MessageToDict(message, preserving_proto_field_name=True) == as_protobuf_shows_it(
+        reply, client_pb2.Reply
+    )
+    again = text_format.Parse(text_format.MessageToString(message), client_pb2.Reply())
+    assert PROTOBUF.decode_replies(_framed(again.SerializeToString())) == [reply]
+
+
+@given(strategies.commands)
+def test_googles_writing_of_a_command_is_understood(command: Command) -> None:
+    message = json_format.ParseDict(as_protobuf_shows_it(command, client_pb2.Command), client_pb2.Command())
+    assert PROTOBUF.decode_commands(_framed(message.SerializeToString())) == [command]
+
+
+@given(strategies.replies, strategies.commands)
+def test_the_codec_of_the_python_sdk_speaks_the_same(reply: Reply, command: Command) -> None:
+    shown = as_protobuf_shows_it(reply, client_pb2.Reply)
+    assert _ProtobufCodec.decode_replies(PROTOBUF.encode_reply(reply)) == [shown]
+    frame = _ProtobufCodec.encode_commands([as_protobuf_shows_it(command, client_pb2.Command)])
+    assert PROTOBUF.decode_commands(frame) == [command]

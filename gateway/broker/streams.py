@@ -1,7 +1,7 @@
-"""Token streams in Redis: one script makes every change (`lua/stream.lua`, where the keys are described), another reads.
+"""Token streams in Redis: one script makes every change (`lua/stream.lua` describes the keys), another reads.
 
-A stream is the channel `stream:<key>` with a log of its own kind: the channel's epoch is the generation of the stream,
-its offset the number of the record. So feeds follow it, heal and recover like any channel with history, while the text
+A stream is the channel `stream:<key>` with a log of its own kind: its epoch is the generation of the stream, its offset
+the number of the record. So feeds follow it, heal and recover like any channel with history, while the text
 stands beside the log, which may be short. The rule that is easiest to break: nothing but this script publishes there.
 """
 

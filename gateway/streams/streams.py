@@ -124,8 +124,8 @@ class Streams:
                 yield record
 
     async def cancel(self, key: str, generation: str | None = None, by: str = "") -> bool:
-        """End the stream as `cancelled`, for good; True also when it was before, False when it had ended otherwise or is
-        not there. `by`: the user who wants it, who must be its owner, else StreamDenied; "" = the backend itself.
+        """End the stream as `cancelled`, for good; True also when it was before, False when it had ended otherwise or
+        is not there. `by`: the user who wants it, its owner, else StreamDenied; "" = the backend itself.
         """
         check_key(key)
         self._start()

@@ -69,6 +69,8 @@ class StoredStream(NamedTuple):
     """The whole text, encoded, instead of the parts; empty = not compacted."""
     in_parts: bool
     """Whether Redis has the text in parts."""
+    left_ms: int
+    """Life that the text has left; negative = there is none."""
 
     @property
     def expired(self) -> bool:
@@ -180,7 +182,7 @@ def _outcome(answer: Any) -> Outcome:
 def _stored(answer: Any) -> StoredStream | None:
     if not answer:
         return None
-    generation, status, owner, seq, size, length, terminal, behind, parts, compacted, in_parts = answer
+    generation, status, owner, seq, size, length, terminal, behind, parts, compacted, in_parts, left_ms = answer
     return StoredStream(
         generation.decode(),
         status.decode(),
@@ -193,4 +195,5 @@ def _stored(answer: Any) -> StoredStream | None:
         parts,
         compacted,
         bool(in_parts),
+        int(left_ms),
     )

@@ -45,7 +45,7 @@ class ReadsStreams(Protocol):
 class View:
     """The text of one generation up to a record."""
 
-    __slots__ = ("_parts", "_whole", "expired", "generation", "offset", "owner", "size", "status", "terminal")
+    __slots__ = ("_parts", "_whole", "expired", "generation", "good_for_s", "offset", "owner", "size", "status", "terminal")
 
     def __init__(self, stored: StoredStream) -> None:
         """Raises StreamError and UnicodeDecodeError for a text that cannot be read."""
@@ -56,6 +56,7 @@ class View:
         self.expired = stored.expired
         self.offset = stored.seq
         """Number of the newest record that is in here."""
+        self.good_for_s = min(READ_AGAIN_S, stored.left_ms / 1000) if stored.left_ms >= 0 else READ_AGAIN_S
         self.terminal = Publication(data=Raw(stored.terminal), offset=stored.seq) if stored.terminal else None
         self._parts: list[str] | str = (
             unpack(stored.compacted).decode() if stored.compacted else [part.decode() for part in stored.parts]
@@ -126,7 +127,7 @@ class StreamViews:
         """The view that is kept of a stream, if any."""
         found = self._views.get(key)
         now = self._clock.monotonic()
-        if found is None or now - found[1] > READ_AGAIN_S:
+        if found is None or now - found[1] > found[0].good_for_s:
             self.drop(key)
             return None
         self._used_at.pop(key, None)

@@ -8,6 +8,16 @@
     │   └── TokenExpired      was valid once
     ├── PublishInvalid        what a backend gave cannot be published; carries the field; nothing was sent
     ├── BackendUnavailable    a hook into the backend gave no answer, or could not be asked; temporary
+    ├── StreamError           a token stream
+    │   ├── StreamInvalid     a key, text or option that cannot be; nothing was sent
+    │   ├── StreamActive      another generation of the stream lives; carries it
+    │   ├── StreamDenied      only its owner may cancel a stream
+    │   ├── StreamUnavailable Redis was away for too long
+    │   ├── StreamClosed      it is over for this writer, or was not entered
+    │   └── StreamEnded       somebody else has ended the stream; carries how
+    │       ├── StreamCancelled   a client, a backend, or because nobody watched
+    │       ├── StreamSuperseded  a newer generation took its place
+    │       └── StreamTruncated   its text has reached its size
     └── BrokerError
         ├── BrokerUnavailable Redis cannot be reached; temporary
         │   └── PublishFailed a backend's publication, after all its attempts; carries their number
@@ -96,3 +106,54 @@ class PublishFailed(BrokerUnavailable):
 
 class PublisherClosed(BrokerError):
     """The publisher was not entered, or is closed."""
+
+
+class StreamError(GatewayError):
+    """Something about a token stream."""
+
+
+class StreamInvalid(StreamError, ValueError):
+    """A key, a text or an option that cannot be. Nothing was sent."""
+
+
+class StreamActive(StreamError):
+    """The stream has a generation whose producer lives. `generation` is that one."""
+
+    def __init__(self, key: str, generation: str) -> None:
+        self.key = key
+        self.generation = generation
+        super().__init__(f'"{key}" is being produced already')
+
+
+class StreamDenied(StreamError):
+    """Only its owner may cancel a stream."""
+
+
+class StreamUnavailable(StreamError):
+    """Redis did not answer for too long: what was given last may or may not be in the stream."""
+
+
+class StreamClosed(StreamError):
+    """The writer was not entered, or is over."""
+
+
+class StreamEnded(StreamError):
+    """The stream is over although its producer has not ended it. `status` says how, `terminal` is the JSON record."""
+
+    def __init__(self, key: str, status: str, terminal: bytes = b"") -> None:
+        self.key = key
+        self.status = status
+        self.terminal = terminal
+        super().__init__(f'"{key}" is {status}')
+
+
+class StreamCancelled(StreamEnded):
+    """A client or a backend has cancelled the stream, or nobody watched it."""
+
+
+class StreamSuperseded(StreamEnded):
+    """A newer generation has taken the place of this one."""
+
+
+class StreamTruncated(StreamEnded):
+    """The text has reached its size: what was in it until then is there, and the stream has ended."""

@@ -59,6 +59,8 @@ TOKEN_EXPIRED: Final = ErrorCode(109, "token expired")
 EXPIRED: Final = ErrorCode(110, "expired")
 TOO_MANY_REQUESTS: Final = ErrorCode(111, "too many requests", temporary=True)
 UNRECOVERABLE_POSITION: Final = ErrorCode(112, "unrecoverable position")
+NOT_RESUMABLE: Final = ErrorCode(410, "not resumable")
+"""A token stream that is not there (any more)."""
 
 ERRORS: Final = {
     error.code: error
@@ -76,6 +78,7 @@ ERRORS: Final = {
         EXPIRED,
         TOO_MANY_REQUESTS,
         UNRECOVERABLE_POSITION,
+        NOT_RESUMABLE,
     )
 }
 """Error code → error."""

@@ -76,6 +76,29 @@ def done_key(prefix: str, key: str) -> bytes:
     return f"{prefix}:done:{key}".encode()
 
 
+def stream_key(prefix: str, key: str) -> bytes:
+    """Hash: the state of a token stream; the fields are in `gateway/broker/lua/stream.lua`."""
+    return f"{prefix}:stream:{key}".encode()
+
+
+def stream_parts_key(prefix: str, key: str) -> bytes:
+    """List: the text of a token stream, one part for each delta; the first is record 2."""
+    return f"{prefix}:stream-parts:{key}".encode()
+
+
+def stream_text_key(prefix: str, key: str) -> bytes:
+    """String: the whole text of a token stream that has ended (0x00 and UTF-8, or 0x01 and zstandard)."""
+    return f"{prefix}:stream-text:{key}".encode()
+
+
+def streams_key(prefix: str) -> bytes:
+    """Sorted set: key of a token stream → when somebody has to look after it (ms), by Redis' clock.
+
+    Also the name of a Redis channel: generations that were ended by somebody else than their producer.
+    """
+    return f"{prefix}:streams".encode()
+
+
 def user_places_key(prefix: str, user: str) -> bytes:
     """Sorted set: `<worker> <client id>` of each connection of a user → when it came (ms)."""
     return f"{prefix}:user:{user}".encode()

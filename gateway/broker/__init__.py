@@ -10,6 +10,7 @@ from gateway.broker.lifecycle import LifecycleEvent, LifecycleStore
 from gateway.broker.log import ChannelLog, Page, Published
 from gateway.broker.presence import PresenceStore
 from gateway.broker.revocations import RevocationStore
+from gateway.broker.streams import Life, Outcome, StoredStream, StreamStore, stream_channel
 from gateway.broker.subscriber import Subscriber, SubscriberListener
 from gateway.broker.user_places import Entered, UserPlaces
 
@@ -17,14 +18,19 @@ __all__ = [
     "ChannelLog",
     "CommandQueue",
     "Entered",
+    "Life",
     "LifecycleEvent",
     "LifecycleStore",
+    "Outcome",
     "Page",
     "PresenceStore",
     "Published",
     "RevocationStore",
+    "StoredStream",
+    "StreamStore",
     "Subscriber",
     "SubscriberListener",
     "UserPlaces",
     "keep_functions",
+    "stream_channel",
 ]

@@ -27,9 +27,12 @@ def source(name: str) -> str:
 
 
 def publish_function() -> str:
-    """The library for `FUNCTION LOAD` (Redis 7 and newer) with the function `gw_publish`."""
-    body = source("publish")
-    return f"#!lua name={LIBRARY}\nredis.register_function('gw_publish', function(KEYS, ARGV)\n{body}\nend)\n"
+    """The library for `FUNCTION LOAD` (Redis 7 and newer) with the functions `gw_publish` and `gw_stream`."""
+    functions = [
+        f"redis.register_function('gw_{name}', function(KEYS, ARGV)\n{source(name)}\nend)\n"
+        for name in ("publish", "stream")
+    ]
+    return f"#!lua name={LIBRARY}\n" + "".join(functions)
 
 
 class Script:

@@ -23,8 +23,10 @@ from gateway.config.model import (
     Server,
 )
 from gateway.config.namespace import Namespace
+from gateway.config.streams import STREAM_NAMESPACE, Streams
 
 __all__ = [
+    "STREAM_NAMESPACE",
     "ApiKey",
     "Auth",
     "Backend",
@@ -39,6 +41,7 @@ __all__ = [
     "Namespace",
     "Redis",
     "Server",
+    "Streams",
     "load_certificate",
     "load_config",
     "read_config",

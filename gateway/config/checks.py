@@ -6,6 +6,7 @@ from gateway.config.base import is_loopback
 from gateway.config.certificate import key_warning
 from gateway.config.model import Config
 from gateway.config.schema import env_name
+from gateway.config.streams import STREAM_NAMESPACE, broken_rules
 
 
 def unreachable(config: Config) -> str:
@@ -23,12 +24,14 @@ def unreachable(config: Config) -> str:
 
 
 def unanswered(config: Config) -> list[str]:
-    """Namespaces that leave a decision to a backend which nobody could ask."""
+    """Namespaces that leave a decision to a backend which nobody could ask, or that cannot hold token streams."""
     found = []
     for namespace, rules in config.namespaces.items():
         for event, by in (("subscribe", rules.subscribe_by), ("publish", rules.publish_by)):
             if by == "backend" and event not in config.backend.may_hook:
                 found.append(f'[namespaces.{namespace}] {event}_by = "backend" needs [backend] handlers or {event}_url')
+    if config.streams.enabled:
+        found += broken_rules(config.namespaces[STREAM_NAMESPACE])
     return found
 
 

@@ -16,6 +16,7 @@ from gateway.config.keys import ApiKey
 from gateway.config.limits import Limits
 from gateway.config.memory import Memory
 from gateway.config.namespace import Namespace
+from gateway.config.streams import STREAM_NAMESPACE, STREAM_RULES, Streams
 
 MIN_SECRET_BYTES = 32
 """RFC 7518 §3.2: a key of the size of the hash output or larger must be used with HMAC."""
@@ -242,6 +243,7 @@ class Config(Section):
     metrics: Metrics = Metrics()
     memory: Memory = Memory()
     backend: Backend = Backend()
+    streams: Streams = Streams()
     log: Log = Log()
     namespaces: dict[Annotated[str, Field(pattern=NAMESPACE_NAME)], Namespace] = Field(
         default_factory=lambda: {"default": Namespace()}
@@ -251,3 +253,9 @@ class Config(Section):
     @classmethod
     def _default(cls, namespaces: dict[str, Namespace]) -> dict[str, Namespace]:
         return namespaces if "default" in namespaces else {"default": Namespace(), **namespaces}
+
+    @model_validator(mode="after")
+    def _streams_have_a_namespace(self) -> Config:
+        if self.streams.enabled:
+            self.namespaces.setdefault(STREAM_NAMESPACE, STREAM_RULES)
+        return self

@@ -86,7 +86,12 @@ def build_app(parts: ControlParts) -> FastAPI:
             clock=parts.clock,
         )
         channels = Channels(config.namespaces, config.limits.channel_length)
-        actions = Actions(parts.bus, Publishing(parts.bus, channels, config.limits), parts.table, parts.clock)
+        actions = Actions(
+            parts.bus,
+            Publishing(parts.bus, channels, config.limits, streams=config.streams.enabled),
+            parts.table,
+            parts.clock,
+        )
         app.include_router(dashboard_router(parts.dashboard, logins, actions, config))
     app.add_middleware(Guard, hosts=hosts)
     _complete_openapi(app, methods)
@@ -98,7 +103,7 @@ def api_methods(parts: ControlParts) -> list[Method[Any]]:
     """Every method of the HTTP API."""
     bus, config = parts.bus, parts.config
     channels = Channels(config.namespaces, config.limits.channel_length)
-    publishing = Publishing(bus, channels, config.limits)
+    publishing = Publishing(bus, channels, config.limits, streams=config.streams.enabled)
     methods: list[Method[Any]] = [
         publish_method(publishing),
         broadcast_method(publishing),

@@ -13,10 +13,10 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.broker import Published
-from gateway.config import Limits, Namespace
+from gateway.config import STREAM_NAMESPACE, Limits, Namespace
 from gateway.control.answers import ApiError
 from gateway.control.bus import Bus, broker_errors
-from gateway.control.fields import Channels, json_field
+from gateway.control.fields import Channels, json_field, namespace_of
 from gateway.control.methods import Method
 from gateway.publisher.messages import ENVELOPE_BYTES
 from protocol.codes import BAD_REQUEST, LIMIT_EXCEEDED, NOT_AVAILABLE
@@ -82,7 +82,9 @@ class BroadcastResult(msgspec.Struct):
 class Publishing:
     """Checks publications and hands them to Redis."""
 
-    def __init__(self, bus: Bus, channels: Channels, limits: Limits) -> None:
+    def __init__(self, bus: Bus, channels: Channels, limits: Limits, *, streams: bool = False) -> None:
+        """`streams`: the channels of one namespace are token streams, and only their producers publish there."""
+        self._streams = streams
         self._bus = bus
         self._channels = channels
         self._max_bytes = limits.publication_bytes
@@ -102,6 +104,8 @@ class Publishing:
     def send(self, channel: str, data: bytes, request: _Payload) -> asyncio.Future[Any]:
         """Queue one publication; the future gives `Published` or a number. Raises ApiError, the future BrokerError."""
         rules = self._channels.rules(channel)
+        if self._streams and namespace_of(channel) == STREAM_NAMESPACE:
+            raise ApiError(NOT_AVAILABLE, "channel: is a token stream, and only its producer publishes there")
         kept = rules.has_history and not request.skip_history
         payload = data if kept or not request.tags else encode_envelope(data, Metadata(tags=request.tags))
         # What workers do not take must not be logged: subscribers would have a hole instead of it.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -33,11 +34,20 @@ TELL: Final = (100, 0.05)
 LOST: Final = -1
 """In place of an offset: the subscriber has missed publications and is about to be told."""
 
+Condense = Callable[[str, str, list[Publication]], list[Publication]]
+"""Makes what is to be caught up with shorter. The last offset stays."""
+
+
+def _as_it_is(_channel: str, _epoch: str, page: list[Publication]) -> list[Publication]:
+    return page
+
 
 class CatchUp:
     """Brings subscribers that are behind up to date."""
 
-    def __init__(self, counters: memoryview[int]) -> None:
+    def __init__(self, counters: memoryview[int], condense: Condense = _as_it_is) -> None:
+        """`condense` may make less of a page; it gets the name of the channel and its epoch, too."""
+        self._condense = condense
         self._counters = counters
         self._ready: deque[tuple[Channel, Receiver]] = deque()
         self._scheduled = False
@@ -159,7 +169,8 @@ class CatchUp:
         """The frames of a page, encoded once for subscribers that are equally far behind."""
         key = (channel, offset, len(page))
         if self._shared is None or self._shared[:3] != key:
-            self._shared = (*key, Rendering(channel, page))
+            epoch = channel.feed.epoch if channel.feed is not None else ""
+            self._shared = (*key, Rendering(channel, self._condense(channel.name, epoch, page)))
         return self._shared[3].frames(receiver.framing, channel.shapes.get(receiver, forms.DEFAULT))
 
     def _conflate(self, channel: Channel, receiver: Receiver) -> None:

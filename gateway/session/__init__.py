@@ -11,10 +11,12 @@ from gateway.session.events import members
 from gateway.session.failures import Failures
 from gateway.session.rate import RateLimit, Rates
 from gateway.session.session import Session
+from gateway.session.streaming import Desk
 from gateway.session.user_limit import UserLimit
 
 __all__ = [
     "Control",
+    "Desk",
     "Failures",
     "Outlet",
     "RateLimit",

@@ -21,6 +21,7 @@ from gateway.session.hooks import rpc
 from gateway.session.outcomes import Disconnect, Refusal
 from gateway.session.presence import presence, presence_stats
 from gateway.session.publishing import publish
+from gateway.session.streaming import CANCEL, cancel_stream
 from gateway.session.subscribing import sub_refresh, subscribe, unsubscribe
 from gateway.session.timing import record
 from gateway.tasks import Steps
@@ -201,5 +202,9 @@ async def _execute(session: Session, command: Command) -> None:
     elif command.presence_stats is not None:
         await presence_stats(session, command.id, command.presence_stats)
     elif command.rpc is not None:
-        await rpc(session, command.id, command.rpc)
+        desk = session.context.streams
+        if desk is not None and command.rpc.method == CANCEL:
+            await cancel_stream(desk, session, command.id, command.rpc)
+        else:
+            await rpc(session, command.id, command.rpc)
     # `send` has no reply, and nobody to hand it to in this version: it ends here.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from gateway.metrics import LatencyRecorder
     from gateway.session.session import Session
+    from gateway.session.streaming import Desk
     from gateway.session.user_limit import UserLimit
 
 
@@ -105,6 +106,9 @@ class SessionContext:
     """Whom sessions ask."""
     lifecycle: Lifecycle | None = None
     """Events of clients, for backends; None = nobody wants them."""
+
+    streams: Desk | None = None
+    """Token streams; None = there are none."""
 
     @property
     def namespaces(self) -> Mapping[str, Namespace]:

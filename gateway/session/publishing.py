@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import UNSET
 
 from gateway import backend
+from gateway.config import STREAM_NAMESPACE
 from gateway.errors import BrokerBusy, BrokerError
 from gateway.metrics import names
 from gateway.session.hooks import ask_to_publish
@@ -47,6 +48,8 @@ async def publish(session: Session, command_id: int, request: PublishRequest) ->
     name, rules = session.find(request.channel)
     subscription = session.subscriptions.get(name.full)
     if name.reserved:
+        raise Refusal(PERMISSION_DENIED)
+    if context.streams is not None and name.namespace == STREAM_NAMESPACE:
         raise Refusal(PERMISSION_DENIED)
     if not context.config.auth.insecure:
         check_publish(name, rules, session.user, subscribed=subscription is not None)

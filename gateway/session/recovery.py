@@ -43,9 +43,13 @@ class Beginning:
         self._offset: int | None = None
         self._publications: list[Publication] = []
 
-    def resume(self, epoch: str, offset: int, publications: list[Publication]) -> None:
-        """Behind `offset`, with the first of what was missed."""
-        self._recovered = True
+    def is_current(self, channel: Channel) -> bool:  # noqa: ARG002 - every other beginning is: `join` looks itself
+        """Whether the client can still join with it."""
+        return True
+
+    def resume(self, epoch: str, offset: int, publications: list[Publication], *, recovered: bool = True) -> None:
+        """Behind `offset`, with the first of what was missed; of something else, unless `recovered`."""
+        self._recovered = recovered
         self._epoch = epoch
         self._offset = offset
         self._publications = publications

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET, Raw
 
+from gateway.config import STREAM_NAMESPACE
 from gateway.hub import Channel
 from gateway.session.authenticate import authorize
 from gateway.session.hooks import ask_to_subscribe, told_time_left
 from gateway.session.outcomes import Refusal
 from gateway.session.permissions import check_subscribe
 from gateway.session.recovery import Beginning, begin
+from gateway.session.streaming import begin_stream
 from gateway.session.subscription import TokenMark, Wanted
 from protocol.codes import ALREADY_SUBSCRIBED, INTERNAL, LIMIT_EXCEEDED, PERMISSION_DENIED
 from protocol.commands import Command, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest
@@ -20,6 +22,9 @@ from protocol.replies import Reply, SubRefreshResult, UnsubscribeResult
 
 if TYPE_CHECKING:
     from gateway.session.session import Session
+
+ROUNDS: Final = 3
+"""Times that a beginning is looked for anew because its channel has changed meanwhile."""
 
 
 async def subscribe(session: Session, commands: list[Command]) -> None:
@@ -56,19 +61,43 @@ async def begin_all(
 ) -> list[Beginning | Refusal]:
     """Where the client begins in each of the opened channels. All are given up when the client goes meanwhile."""
     beginnings: list[Beginning | Refusal] = []
+    accepted, rounds = list(wanted), 0
     try:
-        for channel, each in zip(channels, wanted, strict=True):
+        for channel, each in zip(channels, accepted, strict=True):
             try:
                 if not channel.ready:
                     raise Refusal(INTERNAL)
-                beginnings.append(await begin(channel, each, requests.get(channel.name)))
+                beginnings.append(await _begin(session, channel, each, requests.get(channel.name)))
             except Refusal as refusal:
                 beginnings.append(refusal)
+        # What is current now is so when the clients join: nobody waits for anything in between.
+        while stale := [number for number, each in enumerate(beginnings) if not _is_current(each, channels[number])]:
+            rounds += 1
+            for number in stale:
+                try:
+                    if rounds > ROUNDS:
+                        raise Refusal(INTERNAL)
+                    channel = channels[number]
+                    request = requests.get(channel.name)
+                    beginnings[number] = await _begin(session, channel, accepted[number], request)
+                except Refusal as refusal:
+                    beginnings[number] = refusal
     except BaseException:
         for channel in channels:
             session.context.hub.cancel(channel)
         raise
     return beginnings
+
+
+async def _begin(session: Session, channel: Channel, wanted: Wanted, request: SubscribeRequest | None) -> Beginning:
+    desk = session.context.streams
+    if desk is not None and wanted.name.namespace == STREAM_NAMESPACE:
+        return await begin_stream(desk, session, channel, wanted, request)
+    return await begin(channel, wanted, request)
+
+
+def _is_current(beginning: Beginning | Refusal, channel: Channel) -> bool:
+    return isinstance(beginning, Refusal) or beginning.is_current(channel)
 
 
 async def open_channels(session: Session, keys: Iterable[tuple[str, str]]) -> list[Channel]:
@@ -105,7 +134,15 @@ def _admit(session: Session, command_id: int, request: SubscribeRequest, accepte
         wanted.data = Raw(claims.data) if claims.data else None
         wanted.token = TokenMark(claims.token_id, claims.issued_at)
         wanted.override = claims.override
-    check_subscribe(name, rules, session.user, with_token=bool(request.token) or wanted.asks_backend)
+    # A token stream is open to its owner, too; who that is, Redis knows.
+    wanted.as_owner = (
+        session.context.streams is not None
+        and name.namespace == STREAM_NAMESPACE
+        and rules.subscribe_by == "token"
+        and not (request.token or name.private)
+    )
+    with_token = bool(request.token) or wanted.asks_backend or wanted.as_owner
+    check_subscribe(name, rules, session.user, with_token=with_token)
     return wanted
 
 

@@ -52,7 +52,7 @@ class Subscription:
 class Wanted:
     """A subscription that has passed its checks and waits for Redis."""
 
-    __slots__ = ("asks_backend", "data", "expires_at", "id", "info", "name", "override", "token")
+    __slots__ = ("as_owner", "asks_backend", "data", "expires_at", "id", "info", "name", "override", "token")
 
     def __init__(self, name: ChannelName, command_id: int = 0) -> None:
         self.name = name
@@ -63,6 +63,8 @@ class Wanted:
         self.token: TokenMark | None = None
         self.override = _AS_THE_NAMESPACE_SAYS
         self.asks_backend = False
+        self.as_owner = False
+        """Only if the token stream is its user's own."""
 
     def observed(self, rules: Namespace) -> Observed:
         """What is kept and told of it in a channel with these rules."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from redis.asyncio import ConnectionPool
+from redis.asyncio import ConnectionPool, SSLConnection
 from redis.asyncio import Redis as RedisClient
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -67,7 +67,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 def endpoint(settings: Redis) -> Endpoint:
     """The server that `settings.url` names. The embedded server has its URL filled in before this is called."""
-    pool = _pool(settings)
+    return endpoint_of(_pool(settings))
+
+
+def endpoint_of(pool: ConnectionPool) -> Endpoint:
+    """The server of a pool of redis-py."""
     options = pool.connection_kwargs
     return Endpoint(
         host=options.get("host", "localhost"),
@@ -76,7 +80,7 @@ def endpoint(settings: Redis) -> Endpoint:
         username=options.get("username") or "",
         password=options.get("password") or "",
         db=int(options.get("db") or 0),
-        tls=settings.url.startswith("rediss://"),
+        tls=issubclass(pool.connection_class, SSLConnection),
         tls_options={key: value for key, value in options.items() if key.startswith("ssl_")},
     )
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from gateway.auth.issue import sign_token
-from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, keep_functions
+from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, StreamStore, keep_functions
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.control import Bus, ControlParts, ControlServer, Dashboard, Fleet, NodeRegistry, build_app
@@ -18,6 +18,7 @@ from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.processes import WorkerEnd
 from gateway.storage.redis import connect
+from gateway.streams.reaper import Reaper
 from gateway.workers.link import run_worker
 
 LARGE_ANSWERS: Final = 16
@@ -93,6 +94,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 group.create_task(part)
                 for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing), dashboard.run())
             ]
+            if config.streams.enabled:
+                background.append(group.create_task(Reaper(StreamStore(writing, reading, prefix=prefix)).run()))
             serving = group.create_task(server.run_until_stopped())
             await link.stop.wait()
             server.stop()

@@ -23,6 +23,7 @@ from gateway.broker import (
     LifecycleStore,
     PresenceStore,
     RevocationStore,
+    StreamStore,
     Subscriber,
     UserPlaces,
 )
@@ -52,6 +53,7 @@ from gateway.overload import Governor, Heap, MemoryProbe, Peers, find_malloc_tri
 from gateway.processes import WorkerEnd
 from gateway.session import (
     Control,
+    Desk,
     Failures,
     RateLimit,
     Rates,
@@ -62,6 +64,7 @@ from gateway.session import (
     members,
 )
 from gateway.storage.redis import connect, endpoint
+from gateway.streams.records import condense
 from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
 from protocol.redis_contract import canary_channel, control_channel
@@ -114,7 +117,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         lease_s=config.delivery.presence_lease_s,
     )
     readiness = Readiness(counters)
-    catch_up = CatchUp(counters)
+    catch_up = CatchUp(counters, condense)
     fanout = Fanout(
         counters,
         catch_up.stalled,
@@ -152,7 +155,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
         publication_bytes=config.limits.publication_bytes,
         redis_state_changed=canary.redis_changed,
     )
-    hub.handle(canary.channel, canary.heard)
+    streams = Desk(StreamStore(publishing, reading, prefix=config.redis.prefix), clock)
+    hub.handle(canary.channel, canary.heard, missed=streams.views.redis_is_back)
     hooks = Hooks(config.backend, counters, log, clock)
     lifecycle = make_lifecycle(config, publishing, counters, clock, node=spec.node)
     users: UserIndex[Session] = UserIndex()
@@ -193,6 +197,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         latency=latency,
         backend=hooks.backend,
         lifecycle=lifecycle,
+        streams=streams if config.streams.enabled else None,
         rates=Rates(config.limits),
         failures=Failures(clock, counters, allowed=config.limits.auth_failures, longest_s=config.limits.auth_delay_s),
         user_limit=user_limit if config.limits.connections_per_user else None,

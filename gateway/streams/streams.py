@@ -1,0 +1,185 @@
+"""`Streams`: what a backend imports to produce token streams, to read and to cancel them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from pydantic import ValidationError
+from redis.asyncio import Redis as RedisClient
+
+from gateway.broker import CommandQueue, StreamStore
+from gateway.config import Redis
+from gateway.errors import ConfigError, StreamClosed, StreamDenied
+from gateway.log import get_logger
+from gateway.storage.redis import connect, endpoint_of
+from gateway.streams.ears import Ears
+from gateway.streams.options import Options, check_key
+from gateway.streams.reader import Reading
+from gateway.streams.records import Record, new_generation
+from gateway.streams.writer import Registration, StreamWriter
+from gateway.tasks import TaskScope
+
+
+class StreamStatus(NamedTuple):
+    """A stream at one moment."""
+
+    key: str
+    generation: str
+    status: str
+    """`active`, or how it ended: `finished`, `failed`, `cancelled`, `truncated`."""
+    owner: str
+    seq: int
+    length: int
+    """Characters (code points) of its text."""
+    expired: bool
+    """Whether the text is gone."""
+
+    @property
+    def active(self) -> bool:
+        return self.status == "active"
+
+
+class Streams:
+    """Token streams of one gateway. One object per process and event loop; `async with`, or `aclose` at the end."""
+
+    def __init__(self, redis: RedisClient | str, *, prefix: str = "gw", options: Options | None = None) -> None:
+        """`redis`: a client of redis-py, which stays the caller's, or redis://, rediss://, unix://. `prefix` as the
+        gateway has it. Nothing is opened before the first use. Raises ConfigError, StreamInvalid.
+        """
+        self.options = options or Options()
+        self.options.life()
+        self._own = isinstance(redis, str)
+        self._redis = connect(_settings(redis, prefix)) if isinstance(redis, str) else redis
+        self._commands = CommandQueue(self._redis)
+        self._store = StreamStore(self._commands, self._commands, prefix=prefix)
+        self._ears = Ears(endpoint_of(self._redis.connection_pool))
+        self._tasks = TaskScope(self._broken)
+        self._started = False
+        self._closed = False
+        self._writers: dict[bytes, StreamWriter] = {}
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. Writers and readers that are open get errors."""
+        self._closed = True
+        await self._tasks.aclose()
+        if self._own:
+            await self._redis.aclose()
+
+    def open(
+        self,
+        key: str,
+        owner: str = "",
+        *,
+        replace: bool = False,
+        interrupt: bool = True,
+        abandon_after_s: float | None = None,
+        options: Options | None = None,
+    ) -> StreamWriter:
+        """A new generation of the stream `key`; registered when it is entered, before the first token.
+
+        `owner`: the user who may subscribe to it and cancel it; "" = nobody without a subscription token.
+        `replace`: end a generation whose producer lives; otherwise entering raises StreamActive. `interrupt`: cancel
+        the task that produces as soon as somebody else ends the stream. `abandon_after_s`: cancel the stream when no
+        gateway has had a subscriber for so long. Raises StreamInvalid.
+        """
+        check_key(key)
+        chosen = options or self.options
+        chosen.life()
+        registration = Registration(
+            key,
+            new_generation(time.time()),
+            owner,
+            "replace" if replace else "new",
+            interrupt,
+            abandon_after_s,
+            chosen,
+        )
+        return StreamWriter(self._store, registration, self._entered, self._left)
+
+    async def read(self, key: str, generation: str | None = None, from_seq: int = 0) -> AsyncIterator[Record]:
+        """The stream from the beginning, or behind record `from_seq`: a `snapshot`, `delta`s, and one terminal record.
+
+        `generation`: only this one; None = the one that there is. Gone, or another: `not_resumable`. A later `snapshot`
+        may stand for deltas that were missed; its `since` says what it continues. Raises StreamInvalid,
+        StreamUnavailable.
+        """
+        check_key(key)
+        self._start()
+        reading = Reading(self._store, self._ears, key, self.options, generation=generation, from_seq=from_seq)
+        async with aclosing(reading.records()) as records:
+            async for record in records:
+                yield record
+
+    async def cancel(self, key: str, generation: str | None = None, by: str = "") -> bool:
+        """End the stream as `cancelled`, for good; True also when it was before, False when it had ended otherwise or
+        is not there. `by`: the user who wants it, its owner, else StreamDenied; "" = the backend itself.
+        """
+        check_key(key)
+        self._start()
+        outcome = await self._store.cancel(key, generation or "", by)
+        if outcome.name == "denied":
+            raise StreamDenied(f'"{key}" belongs to somebody else')
+        return outcome.name in ("ok", "ended") and outcome.status == "cancelled"
+
+    async def status(self, key: str) -> StreamStatus | None:
+        """The generation that there is, or was within the time that is remembered; None = none."""
+        check_key(key)
+        self._start()
+        stored = await self._store.read(key, 2**53)
+        if stored is None:
+            return None
+        return StreamStatus(
+            key, stored.generation, stored.status, stored.owner, stored.seq, stored.length, stored.expired
+        )
+
+    def _start(self) -> None:
+        if self._closed:
+            raise StreamClosed("closed")
+        if not self._started:
+            self._started = True
+            self._tasks.spawn(self._commands.run())
+            self._tasks.spawn(self._ears.run())
+
+    async def _entered(self, writer: StreamWriter) -> None:
+        self._start()
+        if not self._writers:
+            self._writers[writer.generation.encode()] = writer
+            await self._ears.listen(self._store.ended_channel, self._ended)
+        self._writers[writer.generation.encode()] = writer
+
+    def _left(self, writer: StreamWriter) -> None:
+        self._writers.pop(writer.generation.encode(), None)
+        if not self._writers:
+            self._ears.leave(self._store.ended_channel, self._ended)
+
+    def _ended(self, generation: bytes | None) -> None:
+        """Somebody has ended a generation; None = that may have been missed."""
+        if generation is None:
+            for writer in tuple(self._writers.values()):
+                writer.ended_elsewhere()
+        elif (found := self._writers.get(generation)) is not None:
+            found.ended_elsewhere()
+
+    def _broken(self, error: BaseException) -> None:
+        get_logger().error("streams are broken", exc_info=error)
+
+
+def _settings(url: str, prefix: str) -> Redis:
+    try:
+        return Redis(url=url, prefix=prefix)
+    except ValidationError as error:
+        # Not the message of pydantic: that shows the URL, with its password.
+        raise ConfigError([f"{detail['loc'][0]}: {detail['msg']}" for detail in error.errors()]) from None

@@ -48,6 +48,8 @@ class Reading:
         self._options = options
         self._generation = generation
         self._seq = from_seq
+        self._length: int | None = None
+        """Characters that were handed on; None = the reader began in the middle."""
         self._followed = False
         self._waiting: deque[bytes] = deque()
         self._missed = False
@@ -97,22 +99,26 @@ class Reading:
             return [self._not_resumable("superseded")]
         if stored.expired:
             return [self._not_resumable("expired")]
-        if stored.compacted:
-            self._seq = min(self._seq, stored.seq) if self._seq >= stored.seq - 1 else 0
-            text = unpack(stored.compacted)
+        newest = stored.seq - bool(stored.terminal)
+        if not stored.compacted:
+            text = b"".join(stored.parts).decode()
+        elif self._length is not None or self._seq >= newest:
+            text = unpack(stored.compacted).decode()[self._length or 0 :]
         else:
-            text = b"".join(stored.parts)
-        since, newest = self._seq, stored.seq - bool(stored.terminal)
+            # It is not known where record `from_seq` ended.
+            text, self._seq = unpack(stored.compacted).decode(), 0
+        since = self._seq
         found: list[Record] = []
         if newest > since or not self._followed:
-            covered = b"" if since >= newest else text
+            covered = "" if since >= newest else text
+            self._took(covered, since)
             found.append(
                 Record(
                     "snapshot",
                     generation=stored.generation,
                     seq=newest,
                     since=since,
-                    text=covered.decode(),
+                    text=covered,
                     status=stored.status,
                 )
             )
@@ -140,6 +146,7 @@ class Reading:
                 except (EnvelopeError, msgspec.MsgspecError):
                     return None
                 self._seq = position.offset
+                self._took(record.text, self._seq)
                 return record
             if self._missed:
                 return None
@@ -149,6 +156,13 @@ class Reading:
                     await self._wake.wait()
             except TimeoutError:
                 return None
+
+    def _took(self, text: str, since: int) -> None:
+        """`text` is handed on; it goes on behind record `since`."""
+        if since == 0:
+            self._length = 0
+        if self._length is not None:
+            self._length += len(text)
 
     def _heard(self, payload: bytes | None) -> None:
         if payload is None or len(self._waiting) >= WAITING:

@@ -45,7 +45,18 @@ class ReadsStreams(Protocol):
 class View:
     """The text of one generation up to a record."""
 
-    __slots__ = ("_parts", "_whole", "expired", "generation", "good_for_s", "offset", "owner", "size", "status", "terminal")
+    __slots__ = (
+        "_parts",
+        "_whole",
+        "expired",
+        "generation",
+        "good_for_s",
+        "offset",
+        "owner",
+        "size",
+        "status",
+        "terminal",
+    )
 
     def __init__(self, stored: StoredStream) -> None:
         """Raises StreamError and UnicodeDecodeError for a text that cannot be read."""

@@ -92,7 +92,7 @@ async def test_a_worker_lives_until_its_lease_is_over_or_another_has_come_to_its
     second = world.worker("n/1", "second")
     assert "n/1/first" not in await second.live()
     async with asyncio.timeout(20):
-        while await other.live() != {"n/1/second", "n/10/t"}:  # noqa: ASYNC110 - it is Redis that changes
+        while await other.live() != {"n/1/second", "n/10/t"}:
             await asyncio.sleep(0.02)
 
 

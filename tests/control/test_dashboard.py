@@ -384,7 +384,7 @@ async def test_actions_need_a_login(control: Control, page: httpx.AsyncClient) -
 
 async def test_drain_sends_sigterm_to_the_workers_process(control: Control, page: httpx.AsyncClient) -> None:
     waiting = [sys.executable, "-c", "import sys; sys.stdin.read()"]
-    process = subprocess.Popen(waiting, stdin=subprocess.PIPE)  # noqa: ASYNC220 - a millisecond
+    process = subprocess.Popen(waiting, stdin=subprocess.PIPE)
     try:
         control.start_worker(0)[names.PID] = process.pid
         await log_in(page)

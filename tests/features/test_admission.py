@@ -68,7 +68,7 @@ async def test_one_address_has_its_connections_over_all_workers_and_no_more(
         return (await wire.status())[0]
 
     async with asyncio.timeout(20):
-        while await again() != 101:  # noqa: ASYNC110 - it is the gateway that changes
+        while await again() != 101:
             await asyncio.sleep(0.02)
     assert await again() == 429
 

@@ -225,7 +225,7 @@ async def test_the_gateway_refreshes_by_asking_and_the_client_notices_nothing(
 async def works(client: Client) -> None:
     """Call until it succeeds."""
     async with asyncio.timeout(DEADLINE_S):
-        while "error" in await client.command(rpc={}):  # noqa: ASYNC110 - the backend sets no event
+        while "error" in await client.command(rpc={}):
             await asyncio.sleep(POLL_INTERVAL_S)
 
 

@@ -154,7 +154,7 @@ async def test_info_lists_every_worker(api: Call, open_client: OpenClient) -> No
         return sum(node.num_clients for node in nodes)
 
     async with asyncio.timeout(DEADLINE_S):
-        while not await clients():  # noqa: ASYNC110 - it has to be asked
+        while not await clients():
             await asyncio.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""The npm package `centrifuge`, unchanged, watches token streams: late, after a reconnect, on another node, to the end."""
+"""The npm package `centrifuge` watches token streams: late, after a reconnect, on another node, to the end."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def ended(js: JavaScript, client: str, key: str, kind: str = "finished") -
         events = js.events(client, "publication", channel=f"stream:{key}")
         return any(event["data"]["type"] == kind for event in events)
 
-    await asyncio.to_thread(js._lines.wait_for, is_there, f"{client} sees that {key} is {kind}")  # noqa: SLF001
+    await asyncio.to_thread(js._lines.wait_for, is_there, f"{client} sees that {key} is {kind}")
     return followed(js, client, key)
 
 

@@ -1,4 +1,4 @@
-"""Producers: what they give is in the stream once and in order, whatever happens; and they learn when nobody wants it."""
+"""Producers: what they give is in the stream once and in order, and they learn when nobody wants it."""
 
 from __future__ import annotations
 
@@ -101,16 +101,14 @@ async def test_long_text_becomes_several_records_and_waits_for_redis(streams: St
 # Nothing lost, nothing doubled.
 
 
-async def test_lost_answers_and_cut_requests_double_nothing(
-    far: Streams, streams: Streams, lossy: LossyProxy
-) -> None:
+async def test_lost_answers_and_cut_requests_double_nothing(far: Streams, streams: Streams, lossy: LossyProxy) -> None:
     expected = ""
     async with far.open("a") as writer:
         for number in range(60):
             if number % 7 == 3:
                 lossy.answers_to_lose += 1
             if number % 11 == 5:
-                lossy.cuts.append(random.Random(number).randrange(1, 300))  # noqa: S311
+                lossy.cuts.append(random.Random(number).randrange(1, 300))
             expected += f"{number} is here.\n"
             await writer.append(f"{number} is here.\n")
             await asyncio.sleep(0)
@@ -251,7 +249,7 @@ async def test_a_cancel_before_the_first_token_while_it_runs_and_after_the_end(s
             assert await streams.cancel("a", "another generation") is False
             assert await streams.cancel("a", by="ada")
             assert await streams.cancel("a", writer.generation, by="ada")  # twice is once
-            await wait_until(lambda: writer._error, "it has heard")  # noqa: SLF001
+            await wait_until(lambda: writer._error, "it has heard")
             await writer.append("too late")
     assert await whole(streams, "a") == ("", "cancelled")
     async with streams.open("a") as writer:

@@ -223,7 +223,8 @@ def serving(config: Mapping[str, Section] | None = None) -> Iterator[Gateway]:
         yield gateway
         if is_alive_pid(gateway.process):
             gateway.stop()
-        assert not gateway.unexpected()
+        unexpected = gateway.unexpected()
+        assert not unexpected, unexpected
     finally:
         gateway.kill()
 

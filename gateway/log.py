@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import logging
 import os
+import select
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -68,9 +69,11 @@ def get_logger(**context: object) -> FilteringBoundLogger:
 
 
 class _Lines:
-    """Lines on their way to a file descriptor: those of one pass of the event loop leave in one write.
+    """Lines on their way to a file descriptor: those of one pass of the event loop leave together.
 
-    Without a running loop, a line leaves at once. What is left at the end of the process leaves then.
+    Several processes share the descriptor, often a pipe. One write of up to PIPE_BUF bytes is not torn apart there by
+    those of others, a longer one may be: so no write is longer, unless it is a single line. Without a running loop, a
+    line leaves at once. What is left at the end of the process leaves then.
     """
 
     def __init__(self, fd: int) -> None:
@@ -91,10 +94,17 @@ class _Lines:
 
     def flush(self) -> None:
         lines, self._lines = self._lines, []
-        if lines:
-            data = b"\n".join((*lines, b""))
-            while data:
-                data = data[os.write(self._fd, data) :]
+        data = b""
+        for line in lines:
+            if data and len(data) + len(line) + 1 > select.PIPE_BUF:
+                self._write(data)
+                data = b""
+            data += line + b"\n"
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._fd, data) :]
 
 
 class _LineFactory:

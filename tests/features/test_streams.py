@@ -63,6 +63,8 @@ class Watcher:
 
     async def come(self, **options: Any) -> dict[str, Any]:
         """Connect and subscribe; behind the own position, if there is one."""
+        if self.client is not None:
+            await self.client.aclose()
         self.client = await Client.open(self._gateway.url, **options)
         self._seen = 0
         await self.client.connect(self._gateway.token(self._user))
@@ -375,17 +377,17 @@ async def test_what_has_expired_is_not_resumable(streams: Streams, gateway: Gate
         await half.go()
     whole = await watch("gone")
     await whole.go()
-    while not (await streams.status("gone")).expired:  # type: ignore[union-attr]
-        await asyncio.sleep(0.02)
-    for watcher, told in ((half, True), (whole, False)):
-        if told:
-            watcher.offset = 1
-        reply = await watcher.come()
-        assert bool(watcher.following.lost) is told
-        assert bool(reply.get("recovered")) is not told
+    # A worker may have the text for a little longer than Redis: whoever comes then, gets it.
+    while not half.following.lost:
+        half.offset = half.following.seq = 1
+        half.following.text, half.following.terminal = "", None
+        reply = await half.come()
+        assert bool(reply.get("recovered")) is not bool(half.following.lost)
+    assert (await whole.come())["recovered"]
+    assert not whole.following.lost
     assert half.following.lost[0] == {"type": "not_resumable", "generation": writer.generation, "reason": "expired"}
-    fresh = await watch("gone")
-    assert fresh.following.kinds == ["not_resumable"]
+    while (await watch("gone")).following.kinds != ["not_resumable"]:
+        await asyncio.sleep(0.05)
     eve = await Client.open(gateway.url)
     await eve.connect(gateway.token("eve"))
     assert (await eve.error(subscribe={"channel": "stream:gone"}))["code"] == 103

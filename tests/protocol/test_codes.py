@@ -13,7 +13,7 @@ from protocol.codes import DISCONNECTS, ERRORS, UNSUBSCRIBES, DisconnectCode, Un
 ERROR_CODES = """
 100 internal (T) · 101 unauthorized · 102 unknown channel · 103 permission denied · 104 method not found ·
 105 already subscribed · 106 limit exceeded · 107 bad request · 108 not available · 109 token expired · 110 expired ·
-111 too many requests (T) · 112 unrecoverable position
+111 too many requests (T) · 112 unrecoverable position · 410 not resumable
 """
 RECONNECTING = """
 3000 closed · 3001 shutdown · 3004 server error · 3005 expired · 3006 subscription expired · 3008 slow ·

@@ -1,0 +1,210 @@
+"""What our pages name exists: keys, variables, metrics, words of make, commands, modules, files, log lines."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+import typer.main
+
+from gateway.cli.commands import app
+from gateway.config.base import Section
+from gateway.config.model import Config
+from gateway.config.namespace import Namespace
+from gateway.config.schema import ENV_PREFIX, NAMESPACES, env_name, sections
+from gateway.config.secrets import SUFFIX, secret_at
+from gateway.supervisor.keeper import Timing
+from tests.docs.generated import exposed
+from tests.docs.markdown import Page, pages
+from tests.support.source import ROOT, modules
+
+PAGES = [pytest.param(page, id=page.name) for page in pages()]
+
+
+def code_of(page: Page) -> Iterator[tuple[str, str]]:
+    """Place and text of all code: inline, and line by line in blocks."""
+    yield from ((word.place, word.text) for word in page.words)
+    for fence in page.fences:
+        name, _, line = fence.place.rpartition(":")
+        yield from ((f"{name}:{int(line) + number}", text) for number, text in enumerate(fence.text.splitlines()))
+
+
+# Configuration.
+
+
+def keys_of(model: type[Section], path: tuple[str, ...]) -> set[str]:
+    keys = set(model.model_fields)
+    return keys | {key + SUFFIX for key in keys if secret_at((*path, key + SUFFIX)) is not None}
+
+
+KEYS = {name: keys_of(model, (name,)) for name, model in sections().items()} | {
+    NAMESPACES: keys_of(Namespace, (NAMESPACES, "default"))
+}
+
+
+def unknown_settings(words: Iterable[tuple[str, str]]) -> list[str]:
+    """`section.key` and `[section] key`, with or without a value behind them."""
+    found = []
+    for place, text in words:
+        if match := re.fullmatch(r"\[(\w+)(?:\.[\w<>.-]+)?\] (\w+)(?: = .*)?", text):
+            section, key = match[1], match[2]
+        elif match := re.fullmatch(r"(\w+)\.(?:[\w<>-]+\.)?([a-z_0-9]+)(?: = .*)?", text):
+            section, key = match[1], match[2]
+            if section not in KEYS:
+                continue
+        else:
+            continue
+        if key not in KEYS.get(section, ()):
+            found.append(f"{place}: {text}")
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_exist(page: Page) -> None:
+    assert unknown_settings((word.place, word.text) for word in page.words) == []
+
+
+def test_an_unknown_setting_is_found() -> None:
+    words = ["limits.message_bytes", "limits.mesage_bytes", "[auth] insecure = true", "[auth] secure", "[nothing] x"]
+    assert unknown_settings(("p", word) for word in words) == [
+        "p: limits.mesage_bytes",
+        "p: [auth] secure",
+        "p: [nothing] x",
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_variables_exist(page: Page) -> None:
+    known = {env_name((section, key)) for section, keys in KEYS.items() if section != NAMESPACES for key in keys}
+    rule = re.compile(rf"{ENV_PREFIX}NAMESPACES__\w+?__({'|'.join(KEYS[NAMESPACES]).upper()})")
+    found = [
+        f"{place}: {name}"
+        for place, text in code_of(page)
+        for name in re.findall(rf"\b{ENV_PREFIX}[A-Z][A-Z0-9_]*__[A-Z0-9_]+\b", text)
+        if name not in known and not rule.fullmatch(name)
+    ]
+    assert found == []
+
+
+def test_every_section_stands_in_the_reference() -> None:
+    text = (ROOT / "gateway/config/README.md").read_text()
+    assert {name for name in Config.model_fields if f"### [{name}" not in text} == set()
+
+
+# Metrics.
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_metrics_exist(page: Page) -> None:
+    names = {name for name, *_ in exposed()}
+    names |= {f"{name}{suffix}" for name in names for suffix in ("_bucket", "_sum", "_count")}
+    labels = {name: labels for name, _, labels, _ in exposed()}
+    if page.name == "CHANGELOG.md":  # has families, and `gateway_memory_*`
+        names |= {name.removesuffix("_total") for name in names} | {"gateway_memory_"}
+    found = []
+    for place, text in code_of(page):
+        for name, _, label in re.findall(r"(?<![\w/.])(gateway_[a-z0-9_]+)(\{(\w+))?", text):
+            if name not in names or (label and label not in (*labels.get(name, ()), "le")):
+                found.append(f"{place}: {name}{'{' + label + '}' if label else ''}")
+    assert found == []
+
+
+# Commands.
+
+
+def make_words() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z0-9-]*):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_words_of_make_exist(page: Page) -> None:
+    used = [
+        (place, word)
+        for place, text in code_of(page)
+        for word in re.findall(r"(?:^|[;&|] ?)make (?:PYTHON=\S+ )?([a-z][a-z0-9-]*)", text)
+    ]
+    assert [f"{place}: make {word}" for place, word in used if word not in make_words()] == []
+
+
+def command_problems(line: str) -> Iterator[str]:
+    """What is wrong with the calls of `nexus-gateway` in a line."""
+    for call in re.findall(r"(?:^|[\s/(])nexus-gateway((?: +[^|;&#)`]+)?)", line):
+        command: Any = typer.main.get_command(app)
+        words = call.split()
+        while words and (commands := getattr(command, "commands", None)) and not words[0].startswith("-"):
+            if words[0] not in commands:
+                if re.fullmatch(r"[a-z]+", words[0]):
+                    yield f"no command {words[0]}"
+                break
+            command = commands[words.pop(0)]
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        for word in words:
+            option = word.partition("=")[0]
+            if re.fullmatch(r"--?[a-z][a-z-]*", option) and option not in {*known, "--help"}:
+                yield f"no option {option}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_their_options_exist(page: Page) -> None:
+    in_shell = {line for fence in page.fences if fence.language == "sh" for line in fence.text.splitlines()}
+    lines = [
+        (place, text)
+        for place, text in code_of(page)
+        if text in in_shell or text.startswith(("nexus-gateway ", ".venv/bin/nexus-gateway "))
+    ]
+    assert [f"{place}: {problem}" for place, text in lines for problem in command_problems(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "problems"),
+    [
+        ("nexus-gateway config check && nexus-gateway serve --port 1", []),
+        ("nexus-gateway config chekc x.toml", ["no command chekc"]),
+        (".venv/bin/nexus-gateway token alice --tll 1h", ["no option --tll"]),
+    ],
+)
+def test_wrong_commands_are_found(line: str, problems: list[str]) -> None:
+    assert list(command_problems(line)) == problems
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_modules_that_are_run_exist(page: Page) -> None:
+    found = [
+        f"{place}: {name}"
+        for place, text in code_of(page)
+        for name in re.findall(r"python3? -m ((?:gateway|protocol|loadtest|tests)[\w.]*)", text)
+        if importlib.util.find_spec(name) is None
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paths_of_ours_exist(page: Page) -> None:
+    found = [
+        f"{place}: {text}"
+        for place, text in code_of(page)
+        if re.fullmatch(r"(gateway|protocol|loadtest|tests|k8s)/[\w./-]*[\w/]", text) and not (ROOT / text).exists()
+    ]
+    assert found == []
+
+
+def test_log_lines_of_the_runbook_are_written_somewhere() -> None:
+    page = Page(ROOT / "gateway/OPERATIONS.md")
+    source = "\n".join(module.text for module in modules("gateway"))
+    quoted = [(word.place, word.text) for word in page.words if re.fullmatch(r'"[a-z][\w :-]+"', word.text)]
+    assert quoted
+    assert [f"{place}: {text}" for place, text in quoted if text not in source] == []
+
+
+def test_systemd_waits_for_longer_than_a_gateway_needs_to_stop() -> None:
+    config, timing = Config(), Timing()
+    needed_s = config.server.drain_window_s + config.limits.connect_timeout_s + config.limits.close_timeout_s
+    needed_s += timing.drain_margin_s + timing.control_stop_s
+    (unit,) = [fence.text for fence in Page(ROOT / "gateway/OPERATIONS.md").fences if fence.language == "ini"]
+    found = re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert found is not None
+    assert int(found[1]) > needed_s
+    assert "KillMode=mixed" in unit

@@ -5,19 +5,24 @@ In a page such a part stands between `<!-- made by make docs: NAME -->` and `<!-
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
-from gateway.clock import SystemClock
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
 from gateway.config.reference import as_markdown
-from gateway.control.exposition import WorkerCollector
-from gateway.control.fleet import Fleet
-from gateway.metrics import CounterTable, names
+from gateway.metrics import names
 from protocol import codes
+from tests.control.conftest import AUTHORITY, Control
 from tests.docs.markdown import Page, pages
 
+LISTED = 10
+"""Values of a label that are listed."""
 _PART = re.compile(r"(<!-- made by make docs: (\S+) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL)
 
 
@@ -49,16 +54,13 @@ def unsubscribe_codes() -> Iterator[str]:
 
 def metrics() -> Iterator[str]:
     """What `/metrics` has."""
-    values: dict[str, list[str]] = {}
-    for metric in names.METRICS:
-        if metric.label:
-            values.setdefault(metric.name, []).append(f"`{metric.value}`")
     yield from ("| metric | kind | labels | meaning |", "|---|---|---|---|")
     for name, kind, labels, help_text in sorted(exposed()):
-        shown = ", ".join(f"`{label}`" for label in labels)
-        if found := values.get(name.removesuffix("_total")):
-            shown += f" ({', '.join(found)})"
-        yield f"| `{name}` | {kind} | {shown} | {help_text} |"
+        shown = []
+        for label, values in labels.items():
+            listed = ", ".join(f"`{value}`" for value in values) if 1 < len(values) <= LISTED else ""
+            shown.append(f"`{label}`{f' ({listed})' if listed else ''}")
+        yield f"| `{name}` | {kind} | {', '.join(shown)} | {help_text} |"
 
 
 def operations() -> Iterator[str]:
@@ -70,22 +72,43 @@ def operations() -> Iterator[str]:
     yield "| `api_<method>` | that method of the server API, from its request to its answer |"
 
 
-def exposed() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
-    """Name, kind, labels and help of every metric, from the exposition itself, of a gateway with one worker."""
-    clock = SystemClock()
-    table = CounterTable.create(1)
-    row = table.row(0)
-    row[names.PID] = 1
-    for family in WorkerCollector(table, Fleet(table, 1, clock), clock).collect():
-        labels = dict.fromkeys(
-            label for sample in family.samples for label in sample.labels if label not in ("le", "quantile")
-        )
-        if not labels and family.name == names.RECENT_SECONDS.name:
-            labels = dict.fromkeys(names.RECENT_SECONDS.labels)  # no sample before something has happened
-        if not labels and family.name == names.RECENT_COUNT.name:
-            labels = dict.fromkeys(names.RECENT_COUNT.labels)
+def server_api() -> Iterator[str]:
+    """Methods with the fields of their requests and results, from the OpenAPI document."""
+    document = Control().app.openapi()
+    schemas = document["components"]["schemas"]
+
+    def fields(schema: dict[str, Any]) -> str:
+        name = schema["$ref"].rpartition("/")[2]
+        return ", ".join(f"`{field}`" for field in schemas[name].get("properties", {})) or "–"
+
+    yield from ("| method | does | request | result |", "|---|---|---|---|")
+    for path, operations in document["paths"].items():
+        if path.startswith("/api/"):
+            operation = operations["post"]
+            answer, _ = operation["responses"]["200"]["content"]["application/json"]["schema"]["oneOf"]
+            request = fields(operation["requestBody"]["content"]["application/json"]["schema"])
+            result = fields(answer if "$ref" in answer else answer["properties"]["result"])
+            yield f"| `{path.removeprefix('/api/')}` | {operation['summary']} | {request} | {result} |"
+
+
+def exposed() -> Iterator[tuple[str, str, dict[str, list[str]], str]]:
+    """Name, kind, labels with their values, and help of every metric, from the exposition of a gateway."""
+    without_samples = {each.name: each.labels for each in (names.RECENT_SECONDS, names.RECENT_COUNT)}
+    for family in text_string_to_metric_families(asyncio.run(_exposition())):
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        yield name, family.type, tuple(labels), family.documentation
+        labels: dict[str, list[str]] = {label: [] for label in without_samples.get(name, ())}
+        for sample in family.samples:
+            for label, value in sorted(sample.labels.items(), key=lambda pair: pair[0] != "worker"):
+                if label != "le" and value not in labels.setdefault(label, []):
+                    labels[label].append(value)
+        yield name, family.type, labels, family.documentation
+
+
+async def _exposition() -> str:
+    control = Control()
+    control.start_worker(0)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(control.app), base_url=f"http://{AUTHORITY}") as client:
+        return (await client.get("/metrics")).text
 
 
 PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
@@ -96,6 +119,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "unsubscribe-codes": unsubscribe_codes,
         "metrics": metrics,
         "operations": operations,
+        "server-api": server_api,
     }
 )
 """Name of a part → what makes its lines."""

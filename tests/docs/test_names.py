@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import re
+import tomllib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import typer.main
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from gateway.cli.commands import app
 from gateway.config.base import Section
@@ -64,7 +68,9 @@ def unknown_settings(words: Iterable[tuple[str, str]]) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_exist(page: Page) -> None:
-    assert unknown_settings((word.place, word.text) for word in page.words) == []
+    python = "\n".join(fence.text for fence in page.fences if fence.language == "python")
+    words = ((word.place, word.text) for word in page.words if word.text not in python)
+    assert unknown_settings(words) == []
 
 
 def test_an_unknown_setting_is_found() -> None:
@@ -74,6 +80,47 @@ def test_an_unknown_setting_is_found() -> None:
         "p: [auth] secure",
         "p: [nothing] x",
     ]
+
+
+def wrong_values(words: Iterable[tuple[str, str]]) -> list[str]:
+    """`key = value` without its section: some section has that key, and takes that value."""
+    models = [*sections().values(), Namespace]
+    found = []
+    for place, text in words:
+        match = re.fullmatch(r"(?:\[[\w.<>]+\] )?([a-z_0-9]+) = (.+)", text)
+        if match is None or match[1].endswith(SUFFIX):
+            continue
+        fields = [model.model_fields[match[1]] for model in models if match[1] in model.model_fields]
+        known = {key for model in models for key in model.model_fields}
+        if not fields and not difflib.get_close_matches(match[1], known, 1, cutoff=0.85):
+            continue  # of something else
+        if not any(takes(field, tomllib.loads(f"value = {match[2]}")["value"]) for field in fields):
+            found.append(f"{place}: {text}")
+    return found
+
+
+def takes(field: FieldInfo, value: object) -> bool:
+    try:
+        TypeAdapter(Annotated[field.annotation, field]).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_values_of_settings_are_valid(page: Page) -> None:
+    assert wrong_values((word.place, word.text) for word in page.words) == []
+
+
+def test_wrong_values_are_found() -> None:
+    words = [
+        'publish_by = "subscriber"',
+        'publish_by = "subscribers"',
+        "port = 70000",
+        "recover_modes = 1",
+        "replicas = 3",
+    ]
+    assert wrong_values(("p", word) for word in words) == [f"p: {word}" for word in words[1:4]]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -141,14 +188,33 @@ def make_words() -> set[str]:
     return set(re.findall(r"^([a-z][a-z0-9-]*):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
+def unknown_words(words: Iterable[tuple[str, str]]) -> list[str]:
+    return [
+        f"{place}: make {word}"
+        for place, text in words
+        for word in re.findall(r"(?:^|[;&|] ?)make (?:PYTHON=\S+ )?([a-z][a-z0-9-]*)", text)
+        if word not in make_words()
+    ]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_words_of_make_exist(page: Page) -> None:
-    used = [
-        (place, word)
-        for place, text in code_of(page)
-        for word in re.findall(r"(?:^|[;&|] ?)make (?:PYTHON=\S+ )?([a-z][a-z0-9-]*)", text)
+    assert unknown_words(code_of(page)) == []
+
+
+def test_words_of_make_in_our_code_exist() -> None:
+    found = [
+        (f"{module.place}:{number}", word)
+        for package in ("gateway", "protocol", "loadtest")
+        for module in modules(package)
+        for number, line in enumerate(module.text.splitlines(), 1)
+        for word in re.findall(r"`(make [^`]+)`", line)
     ]
-    assert [f"{place}: make {word}" for place, word in used if word not in make_words()] == []
+    assert unknown_words(found) == []
+
+
+def test_an_unknown_word_of_make_is_found() -> None:
+    assert unknown_words([("p", "make test && make tset")]) == ["p: make tset"]
 
 
 def command_problems(line: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -91,8 +92,10 @@ def server_api() -> Iterator[str]:
             yield f"| `{path.removeprefix('/api/')}` | {operation['summary']} | {request} | {result} |"
 
 
-def exposed() -> Iterator[tuple[str, str, dict[str, list[str]], str]]:
+@cache
+def exposed() -> tuple[tuple[str, str, dict[str, list[str]], str], ...]:
     """Name, kind, labels with their values, and help of every metric, from the exposition of a gateway."""
+    found = []
     without_samples = {each.name: each.labels for each in (names.RECENT_SECONDS, names.RECENT_COUNT)}
     for family in text_string_to_metric_families(asyncio.run(_exposition())):
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -101,7 +104,8 @@ def exposed() -> Iterator[tuple[str, str, dict[str, list[str]], str]]:
             for label, value in sorted(sample.labels.items(), key=lambda pair: pair[0] != "worker"):
                 if label != "le" and value not in labels.setdefault(label, []):
                     labels[label].append(value)
-        yield name, family.type, labels, family.documentation
+        found.append((name, family.type, labels, family.documentation))
+    return tuple(found)
 
 
 async def _exposition() -> str:

@@ -296,3 +296,10 @@ def test_systemd_waits_for_longer_than_a_gateway_needs_to_stop() -> None:
     assert found is not None
     assert int(found[1]) > needed_s
     assert "KillMode=mixed" in unit
+
+
+def test_a_proxy_waits_for_longer_than_a_gateway_is_silent() -> None:
+    (proxy,) = [fence.text for fence in Page(ROOT / "gateway/OPERATIONS.md").fences if fence.language == "nginx"]
+    found = re.search(r"proxy_read_timeout (\d+)s;", proxy)
+    assert found is not None
+    assert int(found[1]) > Config().keepalive.ping_interval_s

@@ -31,3 +31,38 @@ never makes a request fail: after a budget of 100 ms the answer is produced, or 
 
 The rules that are easiest to break: the tenant is part of every key, and only whole, successful answers are kept.
 """
+
+from gateway.cache.cache import AsyncCache, CacheStatistics
+from gateway.cache.computed import Computed
+from gateway.cache.options import Kind, Options
+from gateway.cache.request import Request
+from gateway.cache.streamed import Answer, Draft
+from gateway.cache.tallies import KindStatistics
+from gateway.errors import (
+    AnswerFailed,
+    AnswerRefused,
+    AnswerRestarted,
+    CacheClosed,
+    CacheError,
+    CacheInvalid,
+    StreamCancelled,
+)
+
+__all__ = [
+    "Answer",
+    "AnswerFailed",
+    "AnswerRefused",
+    "AnswerRestarted",
+    "AsyncCache",
+    "CacheClosed",
+    "CacheError",
+    "CacheInvalid",
+    "CacheStatistics",
+    "Computed",
+    "Draft",
+    "Kind",
+    "KindStatistics",
+    "Options",
+    "Request",
+    "StreamCancelled",
+]

@@ -84,6 +84,7 @@ class Streams:
         owner: str = "",
         *,
         replace: bool = False,
+        keep_finished: bool = False,
         interrupt: bool = True,
         abandon_after_s: float | None = None,
         options: Options | None = None,
@@ -91,8 +92,9 @@ class Streams:
         """A new generation of the stream `key`; registered when it is entered, before the first token.
 
         `owner`: the user who may subscribe to it and cancel it; "" = nobody without a subscription token.
-        `replace`: end a generation whose producer lives; otherwise entering raises StreamActive. `interrupt`: cancel
-        the task that produces as soon as somebody else ends the stream. `abandon_after_s`: cancel the stream when no
+        `replace`: end a generation whose producer lives; otherwise entering raises StreamActive. `keep_finished`:
+        entering raises StreamEnded when a generation has finished and its text is there. `interrupt`: cancel the
+        task that produces as soon as somebody else ends the stream. `abandon_after_s`: cancel the stream when no
         gateway has had a subscriber for so long. Raises StreamInvalid.
         """
         check_key(key)
@@ -102,7 +104,7 @@ class Streams:
             key,
             new_generation(time.time()),
             owner,
-            "replace" if replace else "new",
+            "replace" if replace else "once" if keep_finished else "new",
             interrupt,
             abandon_after_s,
             chosen,

@@ -100,7 +100,9 @@ class AsyncCache:
             open_s=self._options.breaker_open_s,
             changed=self._circuit_changed,
         )
-        session = await Session.open(self._settings, self._options, breaker)
+        session = await Session.open(
+            self._settings, self._options, breaker, self._tallies, lambda: self._redis_failures
+        )
         self._open = _Open(session, Computing(self._context, session), Streaming(self._context, session))
         return self
 

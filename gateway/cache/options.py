@@ -70,13 +70,13 @@ class Options(NamedTuple):
 
     @classmethod
     def of(cls, config: Config) -> Self:
-        """From the gateway's configuration. Raises CacheInvalid."""
+        """From the gateway's configuration."""
         settings = config.cache
-        kinds = {name: getattr(settings, f"{name}_ttl_s") for name in KINDS}
-        if unknown := set(settings.keep_sampled) - kinds.keys():
-            raise CacheInvalid("[cache] keep_sampled", f'"{min(unknown)}" is none of {", ".join(KINDS)}')
         return cls(
-            kinds={name: Kind(ttl_s, name in settings.keep_sampled) for name, ttl_s in kinds.items()},
+            kinds={
+                name: Kind(getattr(settings, f"{name}_ttl_s"), any(name == kept for kept in settings.keep_sampled))
+                for name in KINDS
+            },
             jitter=settings.jitter,
             error_ttl_s=settings.error_ttl_s,
             budget_s=settings.budget_ms / 1000,

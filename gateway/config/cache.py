@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ class Cache(Section):
     """The same, for `evaluation_result`."""
     system_prompt_ttl_s: Ttl = 604_800.0
     """The same, for `system_prompt`."""
-    keep_sampled: tuple[str, ...] = ()
+    keep_sampled: tuple[Literal["prompt_response", "evaluation_result", "system_prompt"], ...] = ()
     """Kinds whose answers are kept although their temperature is above 0."""
     jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Part of its time by which that of an answer differs at most."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.streams import Options, StreamCancelled, Streams, StreamSuperseded, StreamWriter
+from tests.support.following import Following
 from tests.support.gateway import Gateway, serving
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.redis_server import RedisServer, redis_server
@@ -66,7 +67,7 @@ async def fidget(watcher: Watcher, chance: random.Random, over: asyncio.Event) -
         watcher.look()
         await watcher.go()
         if chance.random() < 0.2:  # another device, which has nothing yet
-            watcher.epoch, watcher.offset = "", 0
+            watcher.epoch, watcher.offset, watcher.following = "", 0, Following()
         await watcher.come()
 
 

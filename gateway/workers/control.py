@@ -12,12 +12,23 @@ from gateway.auth.issue import sign_token
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, StreamStore, keep_functions
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.control import Bus, ControlParts, ControlServer, Dashboard, Fleet, NodeRegistry, build_app
+from gateway.control import (
+    Asking,
+    Bus,
+    ControlParts,
+    ControlServer,
+    Dashboard,
+    Fleet,
+    NodeRegistry,
+    build_app,
+    demo_model,
+)
 from gateway.control.server import open_listeners
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.processes import WorkerEnd
 from gateway.storage.redis import connect
+from gateway.streams import Streams
 from gateway.streams.reaper import Reaper
 from gateway.workers.link import run_worker
 
@@ -51,18 +62,25 @@ async def main(link: WorkerEnd, config: Config) -> None:
         prefix=prefix,
     )
 
-    def sign(user: str, ttl_s: float, channels: tuple[str, ...] = ()) -> str:
+    def sign(user: str, ttl_s: float, channels: tuple[str, ...] = (), channel: str = "") -> str:
         auth = config.auth
         return sign_token(
             auth.hmac_secret,
             user=user,
             issued_at=clock.time(),
             ttl_s=ttl_s,
+            channel=channel,
             channels=channels,
             audience=auth.audience,
             issuer=auth.issuer,
         )
 
+    def sign_for(user: str, ttl_s: float, channel: str) -> str:
+        return sign(user, ttl_s, channel=channel)
+
+    asking = None
+    if config.control.demo and config.streams.enabled and config.auth.hmac_secret:
+        asking = Asking(Streams(redis, prefix=prefix), demo_model.answer, sign_for, clock)
     checked = config.auth.hmac_secret and not config.auth.insecure
     dashboard = Dashboard(
         table,
@@ -81,6 +99,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
             fleet=fleet,
             nodes=nodes,
             sign=sign if config.auth.hmac_secret else None,
+            asking=asking,
             latency=latency,
             dashboard=dashboard,
         )
@@ -103,6 +122,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
             for task in background:
                 task.cancel()
     finally:
+        if asking is not None:
+            await asking.aclose()
         await redis.aclose()
 
 

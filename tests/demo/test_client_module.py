@@ -236,11 +236,12 @@ def test_token_is_refreshed_before_it_expires(run: Run) -> None:
 def test_what_a_channel_begins_with_comes_before_pushes_in_the_same_frame(run: Run) -> None:
     assert run("""
         const got = [];
-        client.subscribe("stream:a", { recover: true, onPublication: (pub) => got.push(pub.data), onState: (state) => got.push(state) });
+        const onPublication = (pub) => got.push(pub.data), onState = (state) => got.push(state);
+        client.subscribe("stream:a", { recover: true, onPublication, onState });
         client.connect();
         const socket = await opened(1);
-        const reply = { id: 2, subscribe: { recoverable: true, epoch: "e1", offset: 4, publications: [{ data: "so far", offset: 4 }] } };
-        socket.receive(reply, { push: { channel: "stream:a", pub: { data: "next", offset: 5 } } });
+        const publications = [{ data: "so far", offset: 4 }];
+        socket.receive({ id: 2, subscribe: { epoch: "e1", offset: 4, publications } }, { push: { channel: "stream:a", pub: { data: "next", offset: 5 } } });
         await settled(() => got.length === 3);
         return [got, socket.sent[1].subscribe];
     """) == [["so far", "subscribed", "next"], {"channel": "stream:a"}]
@@ -253,12 +254,14 @@ def test_a_channel_is_recovered_behind_the_last_publication(run: Run) -> None:
         client.subscribe("news", { onPublication() {} });
         client.connect();
         const first = await opened(1);
-        first.receive({ id: 2, subscribe: { epoch: "e1", offset: 4 } }, { id: 3, subscribe: { epoch: "n", offset: 9 } });
+        first.receive({ id: 2, subscribe: { epoch: "e1", offset: 4 } });
+        first.receive({ id: 3, subscribe: { epoch: "n", offset: 9 } });
         first.receive({ push: { channel: "stream:a", pub: { data: 5, offset: 5 } } });
         first.drop(1006);
         const second = await opened(2);
         await settled(() => second.sent.length === 3);
-        second.receive({ id: second.sent[1].id, subscribe: { epoch: "e1", offset: 7, publications: [{ data: 7, offset: 7 }] } });
+        const publications = [{ data: 7, offset: 7 }];
+        second.receive({ id: second.sent[1].id, subscribe: { epoch: "e1", offset: 7, publications } });
         await settled(() => got.length === 2);
         return [got, second.sent.slice(1).map((command) => command.subscribe)];
     """) == [[5, 7], [{"channel": "stream:a", "recover": True, "epoch": "e1", "offset": 5}, {"channel": "news"}]]

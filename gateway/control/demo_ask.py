@@ -7,25 +7,28 @@ under way for one visitor and for all.
 
 from __future__ import annotations
 
-import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any, Final, NamedTuple
+from functools import partial
+from types import TracebackType
+from typing import Annotated, Any, Final, NamedTuple, Self
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from gateway.cache import Answer, AsyncCache, Draft, Kind, Options
+from gateway.cache import Request as CacheRequest
 from gateway.clock import Clock
 from gateway.control import answers
 from gateway.control.answers import RequestError
 from gateway.control.api import read_body
 from gateway.control.demo_site import NAME_CHARACTERS, TOKEN_TTL_S, user_name
 from gateway.control.guard import HostRules, check_same_origin
-from gateway.errors import BrokerError, StreamEnded, StreamError
+from gateway.errors import CacheError, GatewayError
 from gateway.log import get_logger
-from gateway.streams import Options, Streams
 from gateway.tasks import TaskScope
 from protocol.codes import BAD_REQUEST, INTERNAL, NOT_AVAILABLE, TOO_MANY_REQUESTS
 
@@ -35,9 +38,11 @@ AT_ONCE: Final = 32
 """Answers under way."""
 OF_ONE: Final = 3
 """Of one visitor."""
-PREFIX: Final = "demo-"
-OPTIONS: Final = Options(text_ttl_s=600.0, remember_s=3600.0, max_bytes=65_536)
+KIND: Final = "demo_answer"
+KEPT_S: Final = 600.0
 """Answers of a demo are kept for ten minutes."""
+
+_STREAM: Final = re.compile(r"cache-[0-9a-f-]{1,100}", re.ASCII)
 
 Model = Callable[[str], AsyncIterator[str]]
 """Gives the answer to a question in tokens."""
@@ -58,6 +63,7 @@ class AskReply(BaseModel):
     stream: str
     """Key of the stream; its channel is `stream:<key>`."""
     level: str
+    """Where it comes from: `produced`; `coalesced`, somebody else has asked; `redis`, `local` or `stale`, it was there."""
     token: str
     """Subscription token for the channel."""
 
@@ -91,54 +97,92 @@ class Begun(NamedTuple):
 
 
 class Asking:
-    """Has questions answered."""
+    """Has questions answered; the cache sees to it that none is answered twice. `async with` while it is used."""
 
-    def __init__(self, streams: Streams, model: Model, sign: SignFor, clock: Clock) -> None:
-        self._streams = streams
+    def __init__(self, cache: AsyncCache, model: Model, sign: SignFor, clock: Clock) -> None:
+        """`cache` with the options of `cache_options`, and this object's: it is entered and left with it."""
+        self._cache = cache
         self._model = model
         self._clock = clock
-        self._tasks = TaskScope(self._broken)
+        self._waiting = TaskScope(_broken)
         self._under_way: Counter[str] = Counter()
+        """Answers that are being written, by who has asked first."""
         self.sign = sign
 
-    async def aclose(self) -> None:
+    async def __aenter__(self) -> Self:
+        await self._cache.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Stop what is under way: its streams end as failed."""
-        await self._tasks.aclose()
-        await self._streams.aclose()
+        await self._waiting.aclose()
+        await self._cache.aclose()
 
     async def ask(self, user: str, question: str) -> Begun:
-        """Have `question` answered. Raises RequestError (429), StreamError, BrokerError."""
+        """Have `question` answered. Raises RequestError (429), CacheError."""
         if self._under_way.total() >= AT_ONCE:
             raise RequestError(429, TOO_MANY_REQUESTS, "too many answers are being written: try again in a moment")
         if self._under_way[user] >= OF_ONE:
             raise RequestError(
                 429, TOO_MANY_REQUESTS, f"{OF_ONE} of your answers are being written: wait for one, or cancel it"
             )
-        key = PREFIX + os.urandom(8).hex()
-        generation = await self._streams.register(key, user, options=OPTIONS)
-        self._under_way[user] += 1
-        self._tasks.spawn(self._produce(key, generation, user, question))
-        return Begun(key, "produced")
-
-    async def _produce(self, key: str, generation: str, user: str, question: str) -> None:
+        self._begin(user)
         try:
-            async with self._streams.open(key, generation=generation, options=OPTIONS) as writer:
-                begun = self._clock.monotonic()
-                count = 0
-                async for token in self._model(question):
-                    await writer.append(token)
-                    count += 1
-                await writer.finish(usage={"tokens": count, "seconds": round(self._clock.monotonic() - begun, 1)})
-        except StreamEnded:
-            return  # its owner has cancelled it
-        except (StreamError, BrokerError) as error:
-            get_logger().warning("demo answer not finished", stream=key, reason=str(error))
-        finally:
-            self._under_way[user] -= 1
-            self._under_way += Counter()  # without those that have none
+            answer = await self._cache.get_or_stream(request_of(question), partial(self._produce, question), owner=user)
+        except BaseException:
+            self._end(user)
+            raise
+        if answer.level == "produced":
+            self._waiting.spawn(self._wait(answer, user))
+        else:
+            self._end(user)
+        return Begun(answer.key, answer.level)
 
-    def _broken(self, error: BaseException) -> None:
-        get_logger().error("demo answer is broken", exc_info=error)
+    async def _produce(self, question: str, draft: Draft) -> dict[str, float]:
+        begun = self._clock.monotonic()
+        count = 0
+        async for token in self._model(question):
+            await draft.append(token)
+            count += 1
+        return {"tokens": count, "seconds": round(self._clock.monotonic() - begun, 1)}
+
+    async def _wait(self, answer: Answer, user: str) -> None:
+        try:
+            await answer.text()
+        except GatewayError as error:  # cancelled by its owner, for the most part
+            get_logger().debug("demo answer not finished", stream=answer.key, reason=str(error))
+        finally:
+            self._end(user)
+
+    def _begin(self, user: str) -> None:
+        self._under_way[user] += 1
+
+    def _end(self, user: str) -> None:
+        self._under_way[user] -= 1
+        if not self._under_way[user]:
+            del self._under_way[user]
+
+
+def cache_options() -> Options:
+    """What a demo keeps: little, and not for long."""
+    return Options(kinds={KIND: Kind(ttl_s=KEPT_S)}, jitter=0, local_entries=100, local_bytes=1_048_576, connections=4)
+
+
+def request_of(question: str) -> CacheRequest:
+    """A question, for the cache: all visitors are one tenant, so they share its answer."""
+    return CacheRequest(
+        kind=KIND,
+        tenant="demo",
+        provider="nexus-gateway",
+        model="stand-in-1",
+        messages=[{"role": "user", "content": question}],
+    )
+
+
+def _broken(error: BaseException) -> None:
+    get_logger().error("demo answer is broken", exc_info=error)
 
 
 def ask_router(asking: Asking | None, hosts: HostRules) -> APIRouter:
@@ -159,8 +203,8 @@ def ask_router(asking: Asking | None, hosts: HostRules) -> APIRouter:
             asks = _available(asking)
             try:
                 begun = await asks.ask(user, question)
-            except (StreamError, BrokerError) as error:
-                raise RequestError(503, INTERNAL, "Redis does not answer at the moment") from error
+            except CacheError as error:
+                raise RequestError(503, INTERNAL, "no answers are given at the moment") from error
             reply = {**begun._asdict(), "token": asks.sign(user, TOKEN_TTL_S, f"stream:{begun.stream}")}
             return answers.Answer(msgspec.json.encode(reply))
         except RequestError as problem:
@@ -177,7 +221,7 @@ def ask_router(asking: Asking | None, hosts: HostRules) -> APIRouter:
             check_same_origin(request, hosts)
             wanted = _decode(await read_body(request, MAX_REQUEST_BYTES), _Watch)
             user = user_name(wanted.user)
-            if not wanted.stream.startswith(PREFIX) or not wanted.stream.removeprefix(PREFIX).isalnum():
+            if not _STREAM.fullmatch(wanted.stream):
                 raise RequestError(400, BAD_REQUEST, "stream: not one of the demo's answers")
             asks = _available(asking)
             token = asks.sign(user, TOKEN_TTL_S, f"stream:{wanted.stream}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -150,7 +150,7 @@ class Streams:
         await delivery.open("replace" if replace else "new")
         return generation
 
-    async def read(self, key: str, generation: str | None = None, from_seq: int = 0) -> AsyncIterator[Record]:
+    async def read(self, key: str, generation: str | None = None, from_seq: int = 0) -> AsyncGenerator[Record, None]:
         """The stream from the beginning, or behind record `from_seq`: a `snapshot`, `delta`s, and one terminal record.
 
         `generation`: only this one; None = the one that there is. Gone, or another: `not_resumable`. A later `snapshot`

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from contextlib import nullcontext
 from functools import partial
 from typing import Final
 
 from gateway.auth.issue import sign_token
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, StreamStore, keep_functions
+from gateway.cache import AsyncCache
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.control import (
@@ -23,12 +25,12 @@ from gateway.control import (
     build_app,
     demo_model,
 )
+from gateway.control.demo_ask import cache_options
 from gateway.control.server import open_listeners
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.processes import WorkerEnd
 from gateway.storage.redis import connect
-from gateway.streams import Streams
 from gateway.streams.reaper import Reaper
 from gateway.workers.link import run_worker
 
@@ -80,7 +82,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
 
     asking = None
     if config.control.demo and config.streams.enabled and config.auth.hmac_secret:
-        asking = Asking(Streams(redis, prefix=prefix), demo_model.answer, sign_for, clock)
+        cache = AsyncCache(config.redis.url, prefix=prefix, options=cache_options())
+        asking = Asking(cache, demo_model.answer, sign_for, clock)
     checked = config.auth.hmac_secret and not config.auth.insecure
     dashboard = Dashboard(
         table,
@@ -108,7 +111,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
     server = ControlServer(app, listening or open_listeners(config.control.host, config.control.port), link.ready)
     get_logger().info("control listening", host=config.control.host, port=config.control.port)
     try:
-        async with asyncio.TaskGroup() as group:
+        async with asking or nullcontext(), asyncio.TaskGroup() as group:
             background = [
                 group.create_task(part)
                 for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing), dashboard.run())
@@ -122,8 +125,6 @@ async def main(link: WorkerEnd, config: Config) -> None:
             for task in background:
                 task.cancel()
     finally:
-        if asking is not None:
-            await asking.aclose()
         await redis.aclose()
 
 

@@ -241,7 +241,8 @@ def test_what_a_channel_begins_with_comes_before_pushes_in_the_same_frame(run: R
         client.connect();
         const socket = await opened(1);
         const publications = [{ data: "so far", offset: 4 }];
-        socket.receive({ id: 2, subscribe: { epoch: "e1", offset: 4, publications } }, { push: { channel: "stream:a", pub: { data: "next", offset: 5 } } });
+        const push = { channel: "stream:a", pub: { data: "next", offset: 5 } };
+        socket.receive({ id: 2, subscribe: { epoch: "e1", offset: 4, publications } }, { push });
         await settled(() => got.length === 3);
         return [got, socket.sent[1].subscribe];
     """) == [["so far", "subscribed", "next"], {"channel": "stream:a"}]

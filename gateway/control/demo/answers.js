@@ -2,7 +2,6 @@
 
 const KEY = "answers", KEPT = 12;
 
-export const LEVELS = { redis: "From cache", local: "From cache", stale: "From cache", coalesced: "Asked by somebody already" };
 const STATES = {
   writing: "Writing…",
   finished: "Finished",
@@ -12,7 +11,8 @@ const STATES = {
   gone: "No longer there",
 };
 
-export const isCached = ({ level }) => ["redis", "local", "stale"].includes(level);
+// It was there when it was asked for, or had just ended.
+export const isCached = ({ level, closed }) => ["redis", "local", "stale"].includes(level) || (level === "coalesced" && Boolean(closed));
 
 export function load() {
   try {
@@ -22,9 +22,9 @@ export function load() {
 }
 
 // Other tabs write, too: only this answer is changed in the list.
-export function save({ id, question, stream, level, status, text, detail, problem }) {
+export function save({ id, question, stream, level, closed, status, text, detail, problem }) {
   const ended = status !== "writing";
-  const entry = { id, question, stream, level, status, ...(ended && { text, detail, problem }) };
+  const entry = { id, question, stream, level, closed, status, ...(ended && { text, detail, problem }) };
   const list = load(), place = list.findIndex((each) => each.id === id);
   if (place < 0) list.push(entry);
   else list[place] = entry;
@@ -71,7 +71,7 @@ export class Turn {
     this.element.dataset.cached = String(isCached(this.answer));
     this.text.setAttribute("aria-busy", String(writing)); // read aloud once, as a whole
     if (this.text.textContent !== text) this.text.textContent = text;
-    this.mark.textContent = status === "finished" && isCached(this.answer) ? LEVELS[this.answer.level] : STATES[status];
+    this.mark.textContent = status === "finished" && isCached(this.answer) ? "From cache" : STATES[status];
     this.detail.textContent = problem || detail;
     this.cancel.hidden = !writing;
     this.again.hidden = writing;

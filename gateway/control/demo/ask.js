@@ -1,7 +1,7 @@
 // Questions, and their answers as token streams. The stream is where an answer lives: this page only watches, and may
 // come and go. client.js speaks the protocol, answers.js keeps and shows.
 
-import { LEVELS, Turn, forget, isCached, linkOf, linked, load, save } from "./answers.js";
+import { Turn, forget, isCached, linkOf, linked, load, save } from "./answers.js";
 import { Client } from "./client.js";
 import { post, readConfig, websocketUrl } from "./server.js";
 import { closeInWords, errorInWords } from "./words.js";
@@ -67,7 +67,7 @@ async function ask(question) {
     save(turn.answer);
     watch(turn, token);
     show(turn);
-    notice();
+    notice(level === "coalesced" ? "Somebody else has asked that, too: you watch the same answer." : "");
   } catch (error) {
     notice(`That did not work: ${error.message}.`, "problem");
   } finally {
@@ -111,6 +111,7 @@ function take(turn, record) {
   if (record.type === "snapshot") {
     answer.text = record.from ? answer.text + record.text : record.text;
     answer.generation = record.generation;
+    answer.closed ??= record.status !== "active"; // at first sight
     if (record.status === "active" && record.text && !turn.begun) answer.detail = `${[...record.text].length} characters were there already`;
   } else if (record.type === "delta") {
     answer.text += record.text;
@@ -166,7 +167,7 @@ function notice(text = "", kind = "") {
   const newest = [...turns.values()].at(-1)?.answer;
   const hint = !newest ? "Answers are kept for ten minutes, for everybody who asks the same."
     : newest.status === "writing" ? "Reload now, or open a second tab."
-    : isCached(newest) ? `${LEVELS[newest.level]}: nobody had to think twice.`
+    : isCached(newest) ? "From the cache: nobody had to think twice."
     : newest.status === "finished" ? "Ask the very same again: it comes from the cache."
     : "";
   $("notice").textContent = text || hint;

@@ -63,7 +63,7 @@ class AskReply(BaseModel):
     stream: str
     """Key of the stream; its channel is `stream:<key>`."""
     level: str
-    """Where it comes from: `produced`; `coalesced`, somebody else has asked; `redis`, `local` or `stale`, it was there."""
+    """`produced`; `coalesced`: somebody else has asked; `redis`, `local` or `stale`: it was there."""
     token: str
     """Subscription token for the channel."""
 

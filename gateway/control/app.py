@@ -23,6 +23,7 @@ from gateway.control.dashboard_actions import Actions
 from gateway.control.dashboard_live import Dashboard
 from gateway.control.dashboard_login import Logins
 from gateway.control.dashboard_site import dashboard_router
+from gateway.control.demo_ask import Asking, ask_router
 from gateway.control.demo_site import Sign, demo_router
 from gateway.control.docs import docs_router
 from gateway.control.exposition import metrics_router
@@ -51,6 +52,8 @@ class ControlParts(NamedTuple):
     nodes: NodeRegistry
     sign: Sign | None = None
     """For the demo page; None = no secret to sign with."""
+    asking: Asking | None = None
+    """For the demo's questions; None = token streams are off, or there is no secret."""
     latency: LatencyRecorder | None = None
     """Gets the time of API calls; None = nobody wants to know."""
     dashboard: Dashboard | None = None
@@ -79,6 +82,7 @@ def build_app(parts: ControlParts) -> FastAPI:
     timed = api_timer(parts.latency, parts.clock)
     app.include_router(api_router(methods, check_key, max_payload_bytes=config.limits.publication_bytes, timed=timed))
     if config.control.demo:
+        app.include_router(ask_router(parts.asking, hosts))
         app.include_router(demo_router(parts.sign, hosts, websocket_port=config.server.port))
     if parts.dashboard is not None:
         control = config.control

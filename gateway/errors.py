@@ -18,6 +18,9 @@
     │       ├── StreamCancelled   a client, a backend, or because nobody watched
     │       ├── StreamSuperseded  a newer generation took its place
     │       └── StreamTruncated   its text has reached its size
+    ├── SqlError              the database of the outbox
+    │   ├── SqlUnavailable    it cannot be reached, or no connection became free; temporary
+    │   └── SqlRefused        it answered with an error (no such table, permissions)
     └── BrokerError
         ├── BrokerUnavailable Redis cannot be reached; temporary
         │   └── PublishFailed a backend's publication, after all its attempts; carries their number
@@ -63,6 +66,18 @@ class TokenExpired(TokenError):
 
 class BackendUnavailable(GatewayError):
     """The backend was asked in vain, or could not be asked: temporary for the client."""
+
+
+class SqlError(GatewayError):
+    """An operation on the database failed."""
+
+
+class SqlUnavailable(SqlError):
+    """The database cannot be reached at the moment, or is too busy."""
+
+
+class SqlRefused(SqlError):
+    """The database answered with an error."""
 
 
 class BrokerError(GatewayError):

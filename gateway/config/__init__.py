@@ -23,6 +23,7 @@ from gateway.config.model import (
     Server,
 )
 from gateway.config.namespace import Namespace
+from gateway.config.outbox import Outbox
 from gateway.config.streams import STREAM_NAMESPACE, Streams
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Log",
     "Memory",
     "Namespace",
+    "Outbox",
     "Redis",
     "Server",
     "Streams",

@@ -34,8 +34,10 @@ from gateway.control.methods import Method, schemas
 from gateway.control.nodes import NodeRegistry, info_method
 from gateway.control.publish import Publishing, broadcast_method, publish_method
 from gateway.control.reading import reading_methods
+from gateway.control.relays import RelayCollector
 from gateway.control.surveys import channels_method
 from gateway.metrics import CounterTable, LatencyRecorder
+from gateway.relay.counters import RelayReports
 
 
 class ControlParts(NamedTuple):
@@ -54,6 +56,8 @@ class ControlParts(NamedTuple):
     """Gets the time of API calls; None = nobody wants to know."""
     dashboard: Dashboard | None = None
     """Runs elsewhere; None = there is no dashboard."""
+    relays: RelayReports = RelayReports()
+    """What the relays of this process have done."""
 
 
 def build_app(parts: ControlParts) -> FastAPI:
@@ -69,7 +73,7 @@ def build_app(parts: ControlParts) -> FastAPI:
         redoc_url=None,
     )
     app.include_router(health_router(fleet))
-    app.include_router(metrics_router(parts.table, fleet, parts.clock))
+    app.include_router(metrics_router(parts.table, fleet, parts.clock, RelayCollector(parts.relays)))
     methods = api_methods(parts)
     check_key = KeyCheck(config.control.api_keys, config.control.keys, insecure=config.auth.insecure, hosts=hosts)
     timed = api_timer(parts.latency, parts.clock)

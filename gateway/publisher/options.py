@@ -9,7 +9,7 @@ from typing import Final, TypedDict
 
 from pydantic import ValidationError
 
-from gateway.config import STREAM_NAMESPACE, Namespace, Redis, load_config
+from gateway.config import STREAM_NAMESPACE, Config, Namespace, Redis, load_config
 from gateway.errors import ConfigError
 from gateway.publisher.messages import History
 from gateway.storage.folder import embedded_socket
@@ -43,15 +43,20 @@ def options_of_gateway(path: str | os.PathLike[str] | None) -> Options:
     return Options(
         url=config.redis.url or f"unix://{embedded_socket(config.server.port)}",
         prefix=config.redis.prefix,
-        namespaces={
-            name: _history(namespace)
-            for name, namespace in config.namespaces.items()
-            if name != STREAM_NAMESPACE or not config.streams.enabled  # only the writers of streams publish there
-        },
+        namespaces=histories(config),
         max_bytes=config.limits.publication_bytes,
         channel_length=config.limits.channel_length,
         connect_timeout_s=config.redis.connect_timeout_s,
     )
+
+
+def histories(config: Config) -> Mapping[str, History | None]:
+    """The history of every namespace that one may publish to."""
+    return {
+        name: _history(namespace)
+        for name, namespace in config.namespaces.items()
+        if name != STREAM_NAMESPACE or not config.streams.enabled  # only the writers of streams publish there
+    }
 
 
 def _history(namespace: Namespace) -> History | None:

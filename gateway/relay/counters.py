@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.relay.rows import Figures
 from gateway.storage.sql import PoolStatus
@@ -48,3 +49,10 @@ class IngestReport:
     active: bool = False
     """This process relays it at the moment: one of all nodes does."""
     trouble: str = ""
+
+
+class RelayReports(NamedTuple):
+    """Of the relays that this process has; None = it has no such."""
+
+    outbox: OutboxReport | None = None
+    ingest: IngestReport | None = None

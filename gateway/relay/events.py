@@ -10,7 +10,7 @@ import os
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Column, Dialect, Insert, MetaData, Table, Text
+from sqlalchemy import Column, Dialect, Insert, MetaData, Table, Text, insert
 from sqlalchemy.types import DateTime, Float, TypeDecorator, TypeEngine
 
 from gateway.errors import PublishInvalid
@@ -81,4 +81,4 @@ def outbox_event(
         if available.tzinfo is None:
             raise PublishInvalid("available", "needs a time zone")
         values["available"] = available
-    return outbox_table.insert().inline().values(values)
+    return insert(outbox_table).inline().values(values)

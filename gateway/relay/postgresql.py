@@ -28,17 +28,22 @@ SHARE: Final = 16
 COUNT_LIMIT: Final = 100_000
 """Rows that are counted at most: counting more would cost more than it tells."""
 
-_DUE: Final = """
-    {row}.partition = {partition} AND {row}.dead IS NULL AND {row}.available <= now() AND NOT EXISTS (
-        SELECT 1 FROM {table} AS held
-        WHERE held.partition = {partition} AND held.dead IS NULL AND held.attempts > 0 AND held.available > now()
-            AND held.id < {row}.id AND coalesce(held.key, held.channel) = coalesce({row}.key, {row}.channel))"""
-"""Not dead, not too early, and not behind a row of the same key that waits for its next attempt."""
+_DUE: Final = f"""
+    one.partition = number AND one.dead IS NULL AND one.available <= now() AND (
+        NOT (SELECT EXISTS (
+            SELECT 1 FROM {TABLE} AS any_held
+            WHERE any_held.dead IS NULL AND any_held.attempts > 0 AND any_held.available > now()))
+        OR NOT EXISTS (
+            SELECT 1 FROM {TABLE} AS held
+            WHERE held.partition = number AND held.dead IS NULL AND held.attempts > 0 AND held.available > now()
+                AND held.id < one.id AND coalesce(held.key, held.channel) = coalesce(one.key, one.channel)))"""
+"""Not dead, not too early, and not behind a row of the same key that waits for its next attempt. Whether there is any
+such row is asked once for all: mostly there is none."""
 
 _LOCK: Final = text(f"""
     WITH due AS MATERIALIZED (
         SELECT number FROM generate_series(0, {PARTITIONS - 1}) AS number
-        WHERE EXISTS (SELECT 1 FROM {TABLE} AS found WHERE {_DUE.format(row="found", partition="number", table=TABLE)})
+            CROSS JOIN LATERAL (SELECT FROM {TABLE} AS one WHERE {_DUE} ORDER BY id LIMIT 1) AS first
         ORDER BY (number + CAST(:start AS int)) % {PARTITIONS})
     SELECT number FROM due WHERE pg_try_advisory_xact_lock({LOCKS}, number) LIMIT {SHARE}""")
 
@@ -49,7 +54,7 @@ _READ: Final = text(f"""
         FROM unnest(CAST(:partitions AS int[])) AS number CROSS JOIN LATERAL (
             SELECT id, event_id, channel, coalesce(key, channel) AS key, attempts, payload,
                 octet_length(payload) AS size, CAST(extract(epoch FROM created) AS float8) AS created
-            FROM {TABLE} AS one WHERE {_DUE.format(row="one", partition="number", table=TABLE)}
+            FROM {TABLE} AS one WHERE {_DUE}
             ORDER BY id LIMIT :each) AS found) AS summed
     WHERE before < :bytes ORDER BY id""")
 

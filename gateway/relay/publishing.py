@@ -54,7 +54,7 @@ class RowPublisher:
                 ready.append((row, self._prepare(row)))
             except PublishInvalid as error:
                 outcome.invalid.append((row, str(error)))
-        for window in windows(ready):
+        for window in windows(by_key(ready)):
             away = await self._send(window, outcome)
             if away:
                 return outcome._replace(away=away)
@@ -92,6 +92,14 @@ class RowPublisher:
             else:
                 raise error
         return away
+
+
+def by_key(ready: Sequence[tuple[Row, Prepared]]) -> list[tuple[Row, Prepared]]:
+    """Rows of one key beside each other, in their order: those of one channel then go into one run of a script."""
+    groups: dict[str, list[tuple[Row, Prepared]]] = {}
+    for each in ready:
+        groups.setdefault(each[0].key, []).append(each)
+    return [each for group in groups.values() for each in group]
 
 
 def windows(ready: Sequence[tuple[Row, Prepared]]) -> Iterator[Sequence[tuple[Row, Prepared]]]:

@@ -80,7 +80,9 @@ class Relay:
         claim.published += [row.id for row in outcome.published]
         for row, error in outcome.refused:
             if row.attempts + 1 < self._settings.attempts:
-                claim.retry.append(Retry(row.id, self._delay_s(row.attempts), error[:ERROR_LENGTH]))
+                claim.retry.append(
+                    Retry(row.id, retry_delay_s(self._settings, row.attempts, self._draw()), error[:ERROR_LENGTH])
+                )
             else:
                 self._give_up(claim, row, f"refused {row.attempts + 1} times, at last with: {error}")
         for row, error in outcome.invalid:
@@ -89,11 +91,6 @@ class Relay:
     def _give_up(self, claim: Claim, row: Row, error: str) -> None:
         claim.dead.append(Dead(row.id, error[:ERROR_LENGTH]))
         self._log.warning("outbox row given up", event_id=row.event_id, channel=row.channel, error=error[:ERROR_LENGTH])
-
-    def _delay_s(self, refusals: int) -> float:
-        """Doubled with each refusal; drawn from the second half, so that what failed together comes apart."""
-        whole = min(self._settings.backoff_max_s, self._settings.backoff_s * 2.0 ** min(refusals, 32))
-        return whole * (1 + self._draw()) / 2
 
     async def _relay_on(self, publisher: RowPublisher, hint: asyncio.Event) -> NoReturn:
         backoff = Backoff(AWAY_BASE_S, AWAY_CAP_S, self._draw)
@@ -147,6 +144,12 @@ class Relay:
         if self._report.trouble:
             self._log.info("outbox relayed again")
         self._report.trouble = ""
+
+
+def retry_delay_s(settings: Outbox, refusals: int, drawn: float) -> float:
+    """Doubled with each refusal; drawn from the second half, so that what failed together comes apart."""
+    whole = min(settings.backoff_max_s, settings.backoff_s * 2.0 ** min(refusals, 32))
+    return whole * (1 + drawn) / 2
 
 
 async def _wait(hint: asyncio.Event, seconds: float) -> None:

@@ -27,18 +27,23 @@ LOOK_S: Final = 0.02
 """Time between two looks whether somebody has written to the file: one read of a number in shared memory."""
 
 _DUE: Final = f"""
-    found.dead IS NULL AND found.available <= {NOW} AND NOT EXISTS (
-        SELECT 1 FROM {TABLE} AS held
-        WHERE held.partition = found.partition AND held.dead IS NULL AND held.attempts > 0 AND held.available > {NOW}
-            AND held.id < found.id AND coalesce(held.key, held.channel) = coalesce(found.key, found.channel))"""
-"""Not dead, not too early, and not behind a row of the same key that waits for its next attempt."""
+    one.dead IS NULL AND one.available <= {NOW} AND (
+        NOT (SELECT EXISTS (
+            SELECT 1 FROM {TABLE} AS any_held
+            WHERE any_held.dead IS NULL AND any_held.attempts > 0 AND any_held.available > {NOW}))
+        OR NOT EXISTS (
+            SELECT 1 FROM {TABLE} AS held
+            WHERE held.partition = one.partition AND held.dead IS NULL AND held.attempts > 0
+                AND held.available > {NOW} AND held.id < one.id
+                AND coalesce(held.key, held.channel) = coalesce(one.key, one.channel)))"""
+"""Not dead, not too early, and not behind a row of the same key that waits for its next attempt, as in PostgreSQL."""
 
 _FREE: Final = text(f"""
     WITH RECURSIVE numbers (number) AS (
         SELECT 0 UNION ALL SELECT number + 1 FROM numbers WHERE number < {PARTITIONS - 1})
     SELECT number FROM numbers
     WHERE number NOT IN (SELECT partition FROM {LEASES} WHERE until > {NOW})
-        AND EXISTS (SELECT 1 FROM {TABLE} AS found WHERE found.partition = number AND {_DUE})
+        AND EXISTS (SELECT 1 FROM {TABLE} AS one WHERE one.partition = number AND {_DUE})
     ORDER BY random() LIMIT {SHARE}""")
 _LEASE: Final = text(f"""
     INSERT INTO {LEASES} (partition, owner, until)
@@ -51,7 +56,7 @@ _READ: Final = text(f"""
         SELECT *, sum(min(size, :max_bytes)) OVER (ORDER BY id) - min(size, :max_bytes) AS before FROM (
             SELECT id, event_id, channel, coalesce(key, channel) AS key, attempts, payload,
                 length(CAST(payload AS BLOB)) AS size, created
-            FROM {TABLE} AS found
+            FROM {TABLE} AS one
             WHERE partition IN (SELECT value FROM json_each(:partitions)) AND {_DUE} ORDER BY id LIMIT :rows))
     WHERE before < :bytes ORDER BY id""")
 _DELETE: Final = text(f"DELETE FROM {TABLE} WHERE id IN (SELECT value FROM json_each(:ids))")

@@ -7,10 +7,13 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from gateway.broker import CommandQueue
+from gateway.broker.ingest import IngestStream
+from gateway.clock import Clock
 from gateway.config import Outbox
 from gateway.publisher.messages import Rules
 from gateway.publisher.sending import Sender
-from gateway.relay.counters import Counted, OutboxReport
+from gateway.relay.counters import Counted, IngestReport, OutboxReport
+from gateway.relay.ingest import Ingest
 from gateway.relay.postgresql import PostgresStore
 from gateway.relay.publishing import RowPublisher
 from gateway.relay.relay import Relay
@@ -51,6 +54,27 @@ class RelayParts:
     async def aclose(self) -> None:
         """Close the database's connections."""
         await self.database.aclose()
+
+
+class IngestParts:
+    """The relay of the Redis Stream. `run` until cancelled."""
+
+    def __init__(self, settings: Outbox, redis: RedisClient, prefix: str, rules: Rules, clock: Clock) -> None:
+        """`redis` stays the caller's to close."""
+        self.report = IngestReport(Counted())
+        reads, writes, publishing = (CommandQueue(redis) for _ in range(3))
+        self.ingest = Ingest(
+            IngestStream(reads, writes, prefix=prefix, consumer=secrets.token_hex(8)),
+            RowPublisher(Sender(publishing, prefix, remember_s=settings.remember_s), Sender(writes, prefix), rules),
+            (reads, writes, publishing),
+            settings,
+            self.report,
+            clock,
+        )
+
+    async def run(self) -> None:
+        """Relay until cancelled."""
+        await self.ingest.run()
 
 
 def _store(database: Database, settings: Outbox, rules: Rules) -> Store:

@@ -17,6 +17,10 @@ from gateway.control.server import open_listeners
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.processes import WorkerEnd
+from gateway.publisher.messages import Rules
+from gateway.publisher.options import histories
+from gateway.relay.counters import RelayReports
+from gateway.relay.wiring import IngestParts, RelayParts
 from gateway.storage.redis import connect
 from gateway.streams.reaper import Reaper
 from gateway.workers.link import run_worker
@@ -63,6 +67,16 @@ async def main(link: WorkerEnd, config: Config) -> None:
             issuer=auth.issuer,
         )
 
+    rules = Rules(
+        namespaces=histories(config),
+        max_bytes=config.limits.publication_bytes,
+        channel_length=config.limits.channel_length,
+    )
+    outbox = RelayParts(config.outbox, redis, prefix, rules) if config.outbox.url else None
+    ingest = IngestParts(config.outbox, redis, prefix, rules, clock) if config.outbox.ingest else None
+    relays = [part for part in (outbox, ingest) if part is not None]
+    reports = RelayReports(outbox.report if outbox else None, ingest.report if ingest else None)
+
     checked = config.auth.hmac_secret and not config.auth.insecure
     dashboard = Dashboard(
         table,
@@ -71,6 +85,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         clock,
         publication_bytes=config.limits.publication_bytes,
         sign=sign if checked else None,
+        relays=reports,
     )
     app = build_app(
         ControlParts(
@@ -83,6 +98,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
             sign=sign if config.auth.hmac_secret else None,
             latency=latency,
             dashboard=dashboard,
+            relays=reports,
         )
     )
     listening = [socket.socket(fileno=fd) for fd in link.spec.listening]
@@ -94,6 +110,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 group.create_task(part)
                 for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing), dashboard.run())
             ]
+            background += [group.create_task(part.run()) for part in relays]
             if config.streams.enabled:
                 background.append(group.create_task(Reaper(StreamStore(writing, reading, prefix=prefix)).run()))
             serving = group.create_task(server.run_until_stopped())
@@ -103,6 +120,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
             for task in background:
                 task.cancel()
     finally:
+        if outbox is not None:
+            await outbox.aclose()
         await redis.aclose()
 
 

@@ -5,14 +5,28 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from contextlib import nullcontext
 from functools import partial
 from typing import Final
 
 from gateway.auth.issue import sign_token
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, StreamStore, keep_functions
+from gateway.cache import AsyncCache
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.control import Bus, ControlParts, ControlServer, Dashboard, Fleet, NodeRegistry, build_app
+from gateway.control import (
+    Asking,
+    Bus,
+    CacheReport,
+    ControlParts,
+    ControlServer,
+    Dashboard,
+    Fleet,
+    NodeRegistry,
+    build_app,
+    demo_model,
+)
+from gateway.control.demo_ask import cache_options
 from gateway.control.server import open_listeners
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
@@ -51,18 +65,28 @@ async def main(link: WorkerEnd, config: Config) -> None:
         prefix=prefix,
     )
 
-    def sign(user: str, ttl_s: float, channels: tuple[str, ...] = ()) -> str:
+    def sign(user: str, ttl_s: float, channels: tuple[str, ...] = (), channel: str = "") -> str:
         auth = config.auth
         return sign_token(
             auth.hmac_secret,
             user=user,
             issued_at=clock.time(),
             ttl_s=ttl_s,
+            channel=channel,
             channels=channels,
             audience=auth.audience,
             issuer=auth.issuer,
         )
 
+    caches = CacheReport(reading, prefix=prefix)
+
+    def sign_for(user: str, ttl_s: float, channel: str) -> str:
+        return sign(user, ttl_s, channel=channel)
+
+    asking = None
+    if config.control.demo and config.streams.enabled and config.auth.hmac_secret:
+        cache = AsyncCache(config.redis.url, prefix=prefix, options=cache_options())
+        asking = Asking(cache, demo_model.answer, sign_for, clock)
     checked = config.auth.hmac_secret and not config.auth.insecure
     dashboard = Dashboard(
         table,
@@ -71,6 +95,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         clock,
         publication_bytes=config.limits.publication_bytes,
         sign=sign if checked else None,
+        caches=caches,
     )
     app = build_app(
         ControlParts(
@@ -81,18 +106,23 @@ async def main(link: WorkerEnd, config: Config) -> None:
             fleet=fleet,
             nodes=nodes,
             sign=sign if config.auth.hmac_secret else None,
+            asking=asking,
             latency=latency,
             dashboard=dashboard,
+            caches=caches,
         )
     )
     listening = [socket.socket(fileno=fd) for fd in link.spec.listening]
     server = ControlServer(app, listening or open_listeners(config.control.host, config.control.port), link.ready)
     get_logger().info("control listening", host=config.control.host, port=config.control.port)
     try:
-        async with asyncio.TaskGroup() as group:
+        async with asking or nullcontext(), asyncio.TaskGroup() as group:
             background = [
                 group.create_task(part)
-                for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing), dashboard.run())
+                for part in (
+                    *(writing.run(), reading.run(), nodes.run(), keep_functions(writing)),
+                    *(dashboard.run(), caches.run()),
+                )
             ]
             if config.streams.enabled:
                 background.append(group.create_task(Reaper(StreamStore(writing, reading, prefix=prefix)).run()))

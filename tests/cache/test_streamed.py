@@ -10,17 +10,12 @@ from gateway.cache import (
     Draft,
 )
 from gateway.streams import Streams
-from tests.cache.conftest import Model, asked
+from tests.cache.conftest import Model, asked, until_landed
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import wait_until
 
 
 async def pieces(answer: Answer) -> str:
     return "".join([piece async for piece in answer])
-
-
-async def until_landed(cache: AsyncCache) -> None:
-    await wait_until(lambda: cache.stats().flights == 0, "Redis has everything")
 
 
 async def test_an_answer_is_produced_once_and_is_there_for_every_process(cache: AsyncCache, other: AsyncCache) -> None:

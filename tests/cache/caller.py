@@ -20,7 +20,8 @@ REQUEST = Request(
 
 
 def say(*words: object) -> None:
-    print(os.getpid(), *words, flush=True)
+    """One write, with a line of its own also where another process is in the middle of one."""
+    os.write(1, f"\n{os.getpid()} {' '.join(map(str, words))}\n".encode())
 
 
 async def main(url: str, how: str, callers: int, then: str) -> None:
@@ -48,6 +49,7 @@ async def main(url: str, how: str, callers: int, then: str) -> None:
         async def ask() -> None:
             if how == "stream":
                 answer = await cache.get_or_stream(REQUEST, stream)
+                say("has", answer.level)
                 whole = "".join([piece async for piece in answer])
                 assert await answer.text() == whole
                 say("got", answer.level, whole == "".join(PIECES) and answer.usage == {"pieces": 20})
@@ -55,11 +57,9 @@ async def main(url: str, how: str, callers: int, then: str) -> None:
                 found = await cache.get_or_compute(REQUEST, compute)
                 say("got", found.level, found.value == PIECES)
 
-        asking = [asyncio.ensure_future(ask()) for _ in range(callers)]
-        while not cache.stats().flights and not all(each.done() for each in asking):
+        await asyncio.gather(*(ask() for _ in range(callers)))
+        while cache.stats().flights:
             await asyncio.sleep(0.01)
-        say("waits")
-        await asyncio.gather(*asking)
         say("takeovers", cache.stats().kinds["prompt_response"].takeovers)
 
 

@@ -87,15 +87,25 @@ def test_fifty_callers_in_five_processes_cause_one_answer(how: str, fleet: Fleet
     assert {level for level, _ in got} <= {"produced", "coalesced", "redis"}
 
 
-@pytest.mark.parametrize("how", ["stream", "compute"])
-def test_a_producer_that_is_killed_is_replaced_by_one_who_waits_and_the_answer_is_whole(how: str, fleet: Fleet) -> None:
-    fleet.start(how, 1, "hang")
+def test_a_producer_that_is_killed_is_replaced_by_one_who_waits_and_the_answer_is_whole(fleet: Fleet) -> None:
+    fleet.start("stream", 1, "hang")
     victim = fleet.pid_that_says("hangs")
     for _ in range(2):
-        fleet.start(how, 5)
-    fleet.pid_that_says("waits")
+        fleet.start("stream", 5)
+    fleet.lines.wait_for(lambda: fleet.said("has").count(["coalesced"]) == 10, "all wait")
     os.kill(victim, signal.SIGKILL)
     fleet.wait()
     assert len(fleet.said("produces")) == 2
     assert fleet.said("got") == [["coalesced", "True"]] * 10
     assert sorted(fleet.said("takeovers")) == [["0"], ["1"]]
+
+
+def test_when_who_computes_is_killed_one_other_does(fleet: Fleet) -> None:
+    fleet.start("compute", 1, "hang")
+    victim = fleet.pid_that_says("hangs")
+    for _ in range(2):
+        fleet.start("compute", 5)
+    os.kill(victim, signal.SIGKILL)
+    fleet.wait()
+    assert len(fleet.said("produces")) == 2
+    assert [whole for _, whole in fleet.said("got")] == ["True"] * 10

@@ -1,4 +1,4 @@
-"""The response cache behind a whole gateway: what clients see of hits, takeovers and several tenants; what operators see."""
+"""The response cache behind a whole gateway: what clients see of a hit and of other tenants, what operators see."""
 
 from __future__ import annotations
 

@@ -162,8 +162,9 @@ class Supervisor:
         config = self._resolved(site, self._config)
         self._edges = [self._edge(site, slot, config) for slot in range(workers)]
         self._control = [self._keeper("control", self._make(site, "control", 0, config))]
+        # The control process first: as soon as an edge worker serves, clients take what there is of CPU.
         places = asyncio.Semaphore(STARTS_PER_CORE * usable_cores())
-        await _all(self._start_in_turn(places, tasks, keeper) for keeper in (*self._edges, *self._control))
+        await _all(self._start_in_turn(places, tasks, keeper) for keeper in (*self._control, *self._edges))
         if on_ready is not None:
             embedded = redis.server if redis is not None else None
             on_ready(Serving(public.host, public.port, control.host, control.port, workers, node, embedded))

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import psutil
+
+from loadtest.bench.errors import BenchError
+from loadtest.bench.processes import descendants
 from loadtest.bench.usage import TICKS_PER_S, cpu_time
 
 FOREIGN_SHARE: Final = 0.15
@@ -27,6 +32,10 @@ class Shares:
     def percent(self, role: str) -> float:
         """Of one core."""
         return 100 * self.by_role[role]
+
+    def with_role(self, role: str, used: float) -> Shares:
+        """The same, with another role that was measured otherwise."""
+        return replace(self, by_role=self.by_role | {role: used}, others=max(0.0, self.others - used))
 
     @property
     def disturbed(self) -> bool:
@@ -55,7 +64,24 @@ class CpuMeter:
         return Shares(seconds, os.cpu_count() or 1, used, max(0.0, busy - sum(used.values())))
 
     def _read(self) -> dict[str, float]:
-        return {role: cpu_time(pids).total_s for role, pids in self._pids.items()}
+        used = {}
+        for role, pids in self._pids.items():
+            try:
+                used[role] = cpu_time(pids).total_s
+            except FileNotFoundError:
+                raise BenchError(f"a process of the {role} has ended") from None
+        return used
+
+
+def tree_s(pid: int) -> float:
+    """CPU time of a process and of all that it has started, also of what has ended and was waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    total = sum(map(int, fields[11:15])) / TICKS_PER_S
+    for process in descendants(pid):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def busy_s(stat: str = "") -> float:

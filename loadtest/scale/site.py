@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,9 +19,10 @@ from loadtest.bench.redis_server import start_redis
 from loadtest.bench.servers import gateway
 from loadtest.bench.servers.server import HOST, START_DEADLINE_S, Server, Surroundings
 from loadtest.bench.usage import rss_kib
+from loadtest.scale.shares import tree_s
 
 EDGE_MODULE: Final = "gateway.workers.edge"
-START_S_PER_WORKER: Final = 6.0
+START_S_PER_WORKER: Final = 20.0
 """On a machine that is busy with other things, too."""
 HTTP_TIMEOUT_S: Final = 30.0
 
@@ -52,6 +54,10 @@ class Site:
                 if EDGE_MODULE in process.cmdline():
                     found.append(process.pid)
         return sorted(found)
+
+    def cpu_s(self) -> float:
+        """CPU time of the whole gateway, with the workers that have ended."""
+        return tree_s(self.supervisor)
 
     def memory_kib(self) -> tuple[int, int]:
         """RSS and PSS of all edge workers together."""
@@ -121,12 +127,29 @@ def started(
         names = list(channels)
         server.target["subscriptions"] = names
         server.target["channels"] = [gateway.PREFIX.format(name=server.name) + name for name in names]
+        site = Site(server, redis, path)
         try:
-            yield Site(server, redis, path)
+            _wait_serving(site, workers, deadline_s)
+            yield site
+        except BenchError as error:
+            raise BenchError(f"{error}{server.child.last_words()}") from error
         finally:
             server.stop()
     finally:
         redis.stop()
+
+
+def _wait_serving(site: Site, workers: int, deadline_s: float) -> None:
+    """Wait until every worker shows itself. Raises BenchError."""
+    until = time.monotonic() + deadline_s
+    serving: dict[str, int] = {}
+    while len(serving) < workers:
+        if time.monotonic() > until:
+            raise BenchError(f"{len(serving)} of {workers} workers serve after {deadline_s:.0f} s")
+        time.sleep(0.2)
+        site.server.child.check_alive()
+        with suppress(BenchError):
+            serving = site.by_worker("gateway_worker_start_time_seconds")
 
 
 def everywhere() -> Cores:

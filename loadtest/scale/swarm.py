@@ -56,13 +56,15 @@ class Swarm:
 
     @classmethod
     @contextmanager
-    def start(cls, plan: Plan, target: dict[str, Any], cores: Cores, folder: Path) -> Iterator[Swarm]:
+    def start(
+        cls, plan: Plan, target: dict[str, Any], cores: Cores, folder: Path, module: str = MODULE
+    ) -> Iterator[Swarm]:
         """Start the generators and let them sign their tokens. Raises BenchError."""
         links: list[Link] = []
         with ThreadPoolExecutor(max_workers=plan.generators) as pool:
             try:
                 for number in range(plan.generators):
-                    links.append(Link.start(f"clients-{number}", cores.client, folder, MODULE))
+                    links.append(Link.start(f"clients-{number}", cores.client, folder, module))
                 swarm = cls(plan, links, pool)
                 swarm.ask_each("setup", [target] * plan.generators)
                 shares, first, orders = plan.shares(), 0, []

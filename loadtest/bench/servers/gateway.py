@@ -69,7 +69,7 @@ def start(
     `pids` is the one edge worker; with more than one worker it is empty, as their cost is not asked for.
     """
     words = shlex.split(command)
-    _check_there(words)
+    _check_there(words, deadline_s)
     port, control_port, secret = free_port(), free_port(), secrets.token_hex(32)
     path = around.folder / f"{name}-{port}.toml"
     path.write_text(
@@ -122,10 +122,10 @@ def check_measured(server: Server) -> None:
         )
 
 
-def _check_there(words: list[str]) -> None:
+def _check_there(words: list[str], deadline_s: float) -> None:
     try:
         asked = subprocess.run(
-            [*words, "serve", "--help"], cwd=REPOSITORY, capture_output=True, check=False, timeout=START_DEADLINE_S
+            [*words, "serve", "--help"], cwd=REPOSITORY, capture_output=True, check=False, timeout=deadline_s
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AbsentError(f"{shlex.join(words)} serve --help: {error}") from None

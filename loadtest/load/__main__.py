@@ -24,7 +24,7 @@ from loadtest.load.report import show, verdict_of
 from loadtest.load.sample import CONFIG, api_key, site_of
 from loadtest.load.traffic import Traffic
 from loadtest.scale.results import Verdict
-from loadtest.scale.site import started
+from loadtest.scale.site import SiteMeter, started
 
 FILE_COLUMNS: Final = 150
 WORKERS: Final = 2
@@ -71,18 +71,24 @@ def run(plan: Plan, stages: Stages, reports: Path, command: str = DEFAULT_COMMAN
         traffic.start()
         target = site_of(site, key, plan, folder)
         try:
-            locust = Locust.start(plan, target, folder, reports)
+            locust = Locust.start(plan, target, reports)
             stack.callback(locust.stop)
             with stages.stage(f"{plan.total:,} users for {plan.seconds} s", plan.seconds) as progress:
                 begin = time.monotonic()
+                meter = SiteMeter(site, [locust.pid])
+                meter.begin()
                 while not locust.ended:
                     site.server.child.check_alive()
                     time.sleep(LOOK_S)
                     progress(min(plan.seconds, int(time.monotonic() - begin)))
                     stages.now(locust.now())
+                shares = meter.end()
         finally:
             traffic.stop()
-        return locust.outcome()
+        outcome = locust.outcome()
+        if shares.disturbed and not outcome.excuse:
+            outcome.excuse = f"other programs used {shares.others:.2f} of {shares.cores} cores"
+        return outcome
 
 
 def _parser() -> argparse.ArgumentParser:

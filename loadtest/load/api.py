@@ -8,7 +8,7 @@ from typing import Any
 from locust import FastHttpUser, between, task
 from locust.exception import StopUser
 
-from loadtest.load.plan import LOG, NEWS, ROOM, ROOMS, Site
+from loadtest.load.plan import LOG, ROOM, ROOMS, Site
 
 
 class ApiUser(FastHttpUser):
@@ -33,12 +33,12 @@ class ApiUser(FastHttpUser):
             ("publish", {"channel": ROOM.format(number=random.randrange(ROOMS)), "data": {"from": "backend"}}),
             ("broadcast", {"channels": [ROOM.format(number=n) for n in range(5)], "data": {"from": "backend"}}),
             ("history", {"channel": LOG, "limit": 10}),
-            ("presence_stats", {"channel": NEWS}),
+            ("presence_stats", {"channel": ROOM.format(number=random.randrange(ROOMS))}),
             ("info", {}),
         ]
         method, request = kinds[self.left % len(kinds)]
         with self.client.post(
-            f"http://{self.site.host}:{self.site.control_port}/api/{method}",
+            f"/api/{method}",
             name="API",
             json=request,
             headers={"X-API-Key": self.site.api_key},

@@ -31,6 +31,7 @@ class Client:
         self._numbers = 0
         self._waiting: dict[int, AsyncResult] = {}
         self._reader: gevent.Greenlet | None = None
+        self._first: dict[int, tuple[str, Callable[[dict[str, Any]], None]]] = {}
         self._awake = Event()
         self._closing = False
         self.lost: WireError | None = None
@@ -43,9 +44,19 @@ class Client:
         self._reader = gevent.spawn(self._read)
         self.call("connect", {"token": token})
 
-    def call(self, command: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a command, wait for its result. Raises WireError, Refused."""
-        return self.call_all([(command, request)])[0]
+    def call(
+        self, command: str, request: Mapping[str, Any], on_result: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any]:
+        """Send a command, wait for its result. Raises WireError, Refused.
+
+        `on_result` gets it before any push that comes after it: a caller that waits does not.
+        """
+        if on_result is not None:
+            self._first[self._numbers + 1] = (command, on_result)
+        try:
+            return self.call_all([(command, request)])[0]
+        finally:
+            self._first.clear()
 
     def call_all(self, commands: list[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
         """Several commands in one message; their results in order. Raises WireError, Refused."""
@@ -106,6 +117,9 @@ class Client:
     def _take(self, reply: dict[str, Any]) -> None:
         number = reply.get("id")
         if number:
+            if number in self._first and "error" not in reply:
+                command, on_result = self._first.pop(number)
+                on_result(reply[command])
             result = self._waiting.get(number)
             if result is not None:
                 result.set(reply)

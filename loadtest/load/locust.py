@@ -62,7 +62,7 @@ class Locust:
         self._verdict = verdict
 
     @classmethod
-    def start(cls, plan: Plan, site: Site, folder: Path, reports: Path) -> Locust:
+    def start(cls, plan: Plan, site: Site, reports: Path) -> Locust:
         """Start it. It ends by itself after `plan.seconds`."""
         reports.parent.mkdir(parents=True, exist_ok=True)
         log = reports.parent / f"{reports.name}.log"
@@ -92,6 +92,11 @@ class Locust:
                 start_new_session=True,
             )
         return cls(process, log, reports, Path(site.verdict))
+
+    @property
+    def pid(self) -> int:
+        """Process id of Locust."""
+        return self._process.pid
 
     @property
     def ended(self) -> bool:

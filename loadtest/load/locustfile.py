@@ -76,6 +76,8 @@ class Verdict:
         }
         excuses = [excuse for health in self._healths.values() if (excuse := health.excuse())]
         failures, delays = lost(figures, wanted), late(figures, wanted)
+        if environment.runner is not None:
+            failures += [f"{each['count']} × {each['msg']}" for each in environment.runner.exceptions.values()]
         healths = [{"process": h.process, "cpu": h.cpu, "lag_ms": h.lag_ms} for h in self._healths.values()]
         document = {"lost": failures, "late": delays, "excuse": "; ".join(excuses), "generators": healths}
         Path(site.verdict).write_bytes(orjson.dumps(document))
@@ -92,9 +94,10 @@ def register() -> None:
         (events.quitting, verdict.on_quitting),
     ):
         event.add_listener(listener)  # type: ignore[no-untyped-call]
-    users = Site.from_environment().users
+    site = Site.from_environment()
+    ApiUser.host = f"http://{site.host}:{site.control_port}"
     for kind in KINDS:
-        kind.fixed_count = users.get(kind.__name__, 0)
+        kind.fixed_count = site.users.get(kind.__name__, 0)
 
 
 register()

@@ -26,9 +26,10 @@ class Orders:
         return {"recover": True, "epoch": self.epoch, "offset": self.offset} if self.epoch else {}
 
     def subscribed(self, result: Mapping[str, Any]) -> None:
-        """The reply. Raises OrderError when it should have recovered and did not."""
+        """The reply."""
         if self.epoch and not result.get("recovered"):
-            raise OrderError(f"not recovered from offset {self.offset}")
+            self._wrong.append(f"not recovered from offset {self.offset}")
+            self.offset = result.get("offset", 0)
         if not self.epoch:
             self.offset = result.get("offset", 0)
         self.epoch = result["epoch"]

@@ -12,6 +12,7 @@ from loadtest.scale.site import Site as Gateway
 CONFIG: Final = """\
 [namespaces.chat]
 publish_by = "subscriber"
+presence = true
 [namespaces.log]
 history_size = 5000
 history_ttl_s = 600

@@ -172,8 +172,8 @@ class Ordered(Connected):
 
     def subscribe(self, name: str) -> None:
         def recover() -> None:
-            result = self.gateway.call("subscribe", {"channel": LOG} | self.orders.position())
-            self.orders.subscribed(result)
+            self.gateway.call("subscribe", {"channel": LOG} | self.orders.position(), self.orders.subscribed)
+            self.orders.check()
 
         self.timed(name, recover)
 
@@ -256,6 +256,10 @@ class StreamWatcher(Connected):
         if channel == self.channel and "pub" in push:
             self.text.take(push["pub"]["data"])
 
+    def on_subscribed(self, result: dict[str, Any]) -> None:
+        for publication in result.get("publications", ()):
+            self.text.take(publication["data"])
+
     @task
     def watch(self) -> None:
         self.check()
@@ -264,9 +268,8 @@ class StreamWatcher(Connected):
         begin = time.perf_counter()
 
         def first() -> None:
-            result = self.gateway.call("subscribe", {"channel": self.channel, "token": self.token(self.channel)})
-            for publication in result.get("publications", ()):
-                self.text.take(publication["data"])
+            request = {"channel": self.channel, "token": self.token(self.channel)}
+            self.gateway.call("subscribe", request, self.on_subscribed)
             self.text.wait_for(lambda: self.text.begun, 5.0, gevent.sleep)
 
         def end() -> None:

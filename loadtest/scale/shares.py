@@ -74,8 +74,12 @@ class CpuMeter:
 
 
 def tree_s(pid: int) -> float:
-    """CPU time of a process and of all that it has started, also of what has ended and was waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """CPU time of a process and of all that it has started, with what has ended and was waited for; 0 = it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return 0.0
+    fields = stat.rpartition(")")[2].split()
     total = sum(map(int, fields[11:15])) / TICKS_PER_S
     for process in descendants(pid):
         with suppress(psutil.NoSuchProcess):

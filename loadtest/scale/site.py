@@ -19,7 +19,7 @@ from loadtest.bench.redis_server import start_redis
 from loadtest.bench.servers import gateway
 from loadtest.bench.servers.server import HOST, START_DEADLINE_S, Server, Surroundings
 from loadtest.bench.usage import rss_kib
-from loadtest.scale.shares import tree_s
+from loadtest.scale.shares import CpuMeter, Shares, tree_s
 
 EDGE_MODULE: Final = "gateway.workers.edge"
 START_S_PER_WORKER: Final = 20.0
@@ -55,10 +55,6 @@ class Site:
                     found.append(process.pid)
         return sorted(found)
 
-    def cpu_s(self) -> float:
-        """CPU time of the whole gateway, with the workers that have ended."""
-        return tree_s(self.supervisor)
-
     def memory_kib(self) -> tuple[int, int]:
         """RSS and PSS of all edge workers together."""
         pids = self.edge_pids()
@@ -76,6 +72,32 @@ class Site:
         if not found:
             raise BenchError(f"the gateway does not show {metric}")
         return found
+
+
+class SiteMeter:
+    """Who uses the machine while workers come and go: `begin`, then `end`."""
+
+    def __init__(self, site: Site, generators: Iterable[int]) -> None:
+        """`generators`: their processes, with all that they have started."""
+        self._site = site
+        self._generators = list(generators)
+        self._redis = CpuMeter({"redis": [site.redis.process.pid]})
+        self._used: dict[str, float] = {}
+
+    def begin(self) -> None:
+        """Take the first reading."""
+        self._redis.begin()
+        self._used = self._read()
+
+    def end(self) -> Shares:
+        """Take the second one. Raises BenchError when Redis is gone."""
+        now, shares = self._read(), self._redis.end()
+        for role, used in now.items():
+            shares = shares.with_role(role, max(0.0, used - self._used[role]) / shares.seconds)
+        return shares
+
+    def _read(self) -> dict[str, float]:
+        return {"gateway": tree_s(self._site.supervisor), "generators": sum(map(tree_s, self._generators))}
 
 
 def parse_samples(exposition: str, metric: str) -> dict[str, int]:

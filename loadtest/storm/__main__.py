@@ -51,7 +51,7 @@ LONGEST_S: Final = 900
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0, 1 when something is lost or late, 2 when it could not run, 3 when times could not be judged, or 130."""
+    """Returns 0, 1 = something is lost or late, 2 = could not run, 3 = times could not be judged, or 130."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS, highlight=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then, too
@@ -104,11 +104,11 @@ def run(plan: Plan, sizes: Sizes, stages: Stages, reports: Path, command: str = 
         traffic.start()
         try:
             sample = site_of(site, key, users, folder, TOLERATED)
-            locust = Locust.start(users, sample, folder, reports.with_name(f"{reports.name}-sample"))
+            locust = Locust.start(users, sample, reports.with_name(f"{reports.name}-sample"))
             stack.callback(locust.stop)
             with stages.stage(f"a sample: {users.total} users of Locust come"):
                 locust.wait_users(users.total)
-            for name, work in Scenarios(plan, sizes, site, swarm).all():
+            for name, work in Scenarios(plan, sizes, site, swarm, [locust.pid]).all():
                 scenario = Scenario(name)
                 with stages.stage(name):
                     work(scenario)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -18,8 +18,7 @@ from loadtest.bench.sources import RedisSource
 from loadtest.bench.stats import percentile
 from loadtest.idle.prober import Prober
 from loadtest.scale.plan import Plan
-from loadtest.scale.shares import CpuMeter
-from loadtest.scale.site import Site
+from loadtest.scale.site import Site, SiteMeter
 from loadtest.scale.swarm import Swarm
 from loadtest.storm.results import (
     BACK_S,
@@ -49,7 +48,9 @@ class Sizes:
 class Scenarios:
     """Runs them on one site."""
 
-    def __init__(self, plan: Plan, sizes: Sizes, site: Site, swarm: Swarm) -> None:
+    def __init__(self, plan: Plan, sizes: Sizes, site: Site, swarm: Swarm, others: Sequence[int] = ()) -> None:
+        """`others`: processes that generate load, too."""
+        self._others = others
         self._plan = plan
         self._sizes = sizes
         self._site = site
@@ -158,14 +159,10 @@ class Scenarios:
 
     @contextmanager
     def _measured(self, scenario: Scenario) -> Iterator[None]:
-        """The CPU of the generators and of everybody: workers come and go meanwhile, so theirs is in the rest."""
-        meter = CpuMeter({"generators": self._swarm.pids, "redis": [self._site.redis.process.pid]})
-        ours = self._site.cpu_s()
+        meter = SiteMeter(self._site, [*self._swarm.pids, *self._others])
         meter.begin()
         yield
-        shares = meter.end()
-        gateway = (self._site.cpu_s() - ours) / shares.seconds
-        scenario.shares = shares.with_role("gateway", max(0.0, gateway))
+        scenario.shares = meter.end()
 
     def _wait_workers(self, there: Callable[[list[int]], bool]) -> None:
         """Wait until the workers are what they should be, and serve. Raises BenchError."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from loadtest.load.plan import Plan
 from loadtest.load.report import show, verdict_of
 from loadtest.load.sample import CONFIG, api_key, site_of
 from loadtest.load.traffic import Traffic
+from loadtest.scale.ending import sigterm_interrupts
 from loadtest.scale.results import Verdict
 from loadtest.scale.site import SiteMeter, started
 
@@ -36,11 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, 1 when a threshold is broken, 2 when it could not run, 3 when times could not be judged, or 130."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS, highlight=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then, too
     plan = replace(Plan().scaled(options.scale), seconds=options.seconds, processes=options.processes)
     stages = Stages(console, "load")
     try:
-        with stages.shown(2):
+        with sigterm_interrupts(), stages.shown(2):
             outcome = run(plan, stages, options.reports.resolve(), options.gateway_command)
     except BenchError as error:
         console.print(f"[red]Cannot be run:[/] {error}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.machine import describe
 from loadtest.bench.servers.gateway import DEFAULT_COMMAND
 from loadtest.bench.stages import Stages
+from loadtest.scale.ending import sigterm_interrupts
 from loadtest.scale.plan import plan_for
 from loadtest.scale.report import show
 from loadtest.scale.results import Verdict
@@ -33,7 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, 1 when a target is missed, 2 when it could not run, 3 when times could not be judged, or 130."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS, highlight=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then, too
     try:
         cores = len(os.sched_getaffinity(0))
         plan = plan_for(options.connections, raise_file_limit(), workers=options.workers, cores=cores)
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ping_interval_s=options.ping_interval or plan.ping_interval_s,
         )
         stages = Stages(console, f"{plan.connections:,} connections")
-        with stages.shown(STAGES):
+        with sigterm_interrupts(), stages.shown(STAGES):
             results = run(plan, stages, options.gateway_command)
     except (BenchError, ValueError) as error:
         console.print(f"[red]Cannot be measured:[/] {error}")

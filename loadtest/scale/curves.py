@@ -1,11 +1,10 @@
-"""`python -m loadtest.scale.curves`: what grows with connections, with channels, with workers. A table and a CSV file."""
+"""`python -m loadtest.scale.curves`: what grows with connections, channels and workers. A table, a CSV file."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.servers.gateway import DEFAULT_COMMAND
 from loadtest.bench.stages import Stages
+from loadtest.scale.ending import sigterm_interrupts
 from loadtest.scale.plan import Plan, plan_for
 from loadtest.scale.results import Results, Verdict
 from loadtest.scale.run import STAGES, run
@@ -79,14 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, 1 when a point has a problem, 2 when nothing could be measured, 3 when others were busy, or 130."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS, highlight=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then, too
     os.makedirs(options.csv.parent, exist_ok=True)
     rows: list[dict[str, str]] = []
     disturbed = False
     try:
         wanted = [each for each in points(raise_file_limit(), SMALL if options.small else 1) if each[0] in options.only]
         stages = Stages(console, "curves")
-        with stages.shown(STAGES * len(wanted)), options.csv.open("w", newline="") as file:
+        with sigterm_interrupts(), stages.shown(STAGES * len(wanted)), options.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             for number, (curve, plan) in enumerate(wanted, 1):
@@ -110,9 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if any(row["problem"] for row in rows):
         return Verdict.FAILED
     if disturbed:
-        console.print(
-            "[yellow]other programs were busy meanwhile: broadcast times and CPU are not a quiet machine's[/]"
-        )
+        console.print("[yellow]other programs were busy: times and CPU are not those of a quiet machine[/]")
         return Verdict.NOT_JUDGED
     return Verdict.PASSED
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from loadtest.load.locust import Locust
 from loadtest.load.report import show_rows
 from loadtest.load.sample import CONFIG, api_key, site_of
 from loadtest.load.traffic import Traffic
+from loadtest.scale.ending import sigterm_interrupts
 from loadtest.scale.plan import Plan, plan_for
 from loadtest.scale.report import say_verdict
 from loadtest.scale.results import Verdict
@@ -54,13 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, 1 = something is lost or late, 2 = could not run, 3 = times could not be judged, or 130."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS, highlight=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then, too
     stages = Stages(console, "storm")
     reports = options.reports.resolve()
     try:
         plan = storm_plan(options.clients, raise_file_limit(), len(os.sched_getaffinity(0)))
         sizes = Sizes(churn_per_s=plan.connections * 0.03)
-        with stages.shown(7):
+        with sigterm_interrupts(), stages.shown(7):
             results = run(plan, sizes, stages, reports, options.gateway_command)
     except (BenchError, ValueError) as error:
         console.print(f"[red]Cannot be run:[/] {error}")

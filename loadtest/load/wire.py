@@ -1,7 +1,7 @@
 """A WebSocket client on a blocking socket: `websockets`' Sans-I/O protocol, checked on both sides of every frame.
 
 Blocking calls are switches under gevent. Chosen by CPU: a received publication costs 6 µs here, 69 µs in
-websocket-client, 4 µs in the parser of `loadtest.bench.chunks`, which checks less (`python -m loadtest.load.sockets`).
+websocket-client, 4 µs in the parser of `loadtest.bench.chunks`, which checks less (`loadtest.load.compare`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms fuzz idle faults soak load storm scale curves proto lock clean
+.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms fuzz idle faults soak load storm scale curves docs proto lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,8 @@ scale: $(DEV) ## Hold very many connections on this machine, two minutes (CONNEC
 
 curves: $(DEV) ## What grows with connections, channels and workers, about ten minutes (ARGS="--small")
 	@$(BIN)/python -m loadtest.scale.curves $(ARGS)
+docs: $(DEV) ## Write the generated tables of the documentation anew
+	@$(BIN)/python -m tests.docs.generated
 
 proto: $(DEV) ## Write the Protobuf code anew from protocol/client.proto
 	@$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. protocol/client.proto

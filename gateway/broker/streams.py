@@ -26,7 +26,7 @@ from protocol.redis_contract import (
 NAMESPACE: Final = "stream"
 """The namespace whose channels are token streams."""
 
-Mode = Literal["new", "replace", "restore"]
+Mode = Literal["new", "once", "replace", "restore"]
 Ending = Literal["finished", "failed", "cancelled", "truncated"]
 OutcomeName = Literal["ok", "gone", "superseded", "active", "ended", "gap", "full", "denied"]
 
@@ -108,7 +108,8 @@ class StreamStore:
         return publish_channel(self._prefix, stream_channel(key))
 
     def open(self, key: str, generation: str, owner: str, life: Life, mode: Mode) -> asyncio.Future[Outcome]:
-        """Register a generation: ok, active, superseded (only `restore`), or ended (it had been opened before)."""
+        """Register a generation: ok, active, superseded (only `restore`), or ended (it had been opened before; in mode
+        `once`: another has finished)."""
         return self._run("open", key, generation, owner, *life, mode)
 
     def append(self, key: str, generation: str, first: int, texts: Sequence[bytes]) -> asyncio.Future[Outcome]:

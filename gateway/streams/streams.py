@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -84,6 +84,7 @@ class Streams:
         owner: str = "",
         *,
         replace: bool = False,
+        keep_finished: bool = False,
         interrupt: bool = True,
         abandon_after_s: float | None = None,
         options: Options | None = None,
@@ -91,8 +92,9 @@ class Streams:
         """A new generation of the stream `key`; registered when it is entered, before the first token.
 
         `owner`: the user who may subscribe to it and cancel it; "" = nobody without a subscription token.
-        `replace`: end a generation whose producer lives; otherwise entering raises StreamActive. `interrupt`: cancel
-        the task that produces as soon as somebody else ends the stream. `abandon_after_s`: cancel the stream when no
+        `replace`: end a generation whose producer lives; otherwise entering raises StreamActive. `keep_finished`:
+        entering raises StreamEnded when a generation has finished and its text is there. `interrupt`: cancel the
+        task that produces as soon as somebody else ends the stream. `abandon_after_s`: cancel the stream when no
         gateway has had a subscriber for so long. Raises StreamInvalid.
         """
         check_key(key)
@@ -102,14 +104,14 @@ class Streams:
             key,
             new_generation(time.time()),
             owner,
-            "replace" if replace else "new",
+            "replace" if replace else "once" if keep_finished else "new",
             interrupt,
             abandon_after_s,
             chosen,
         )
         return StreamWriter(self._store, registration, self._entered, self._left)
 
-    async def read(self, key: str, generation: str | None = None, from_seq: int = 0) -> AsyncIterator[Record]:
+    async def read(self, key: str, generation: str | None = None, from_seq: int = 0) -> AsyncGenerator[Record, None]:
         """The stream from the beginning, or behind record `from_seq`: a `snapshot`, `delta`s, and one terminal record.
 
         `generation`: only this one; None = the one that there is. Gone, or another: `not_resumable`. A later `snapshot`

@@ -12,7 +12,7 @@ from gateway.auth.issue import sign_token
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, StreamStore, keep_functions
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.control import Bus, ControlParts, ControlServer, Dashboard, Fleet, NodeRegistry, build_app
+from gateway.control import Bus, CacheReport, ControlParts, ControlServer, Dashboard, Fleet, NodeRegistry, build_app
 from gateway.control.server import open_listeners
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
@@ -63,6 +63,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
             issuer=auth.issuer,
         )
 
+    caches = CacheReport(reading, prefix=prefix)
     checked = config.auth.hmac_secret and not config.auth.insecure
     dashboard = Dashboard(
         table,
@@ -71,6 +72,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         clock,
         publication_bytes=config.limits.publication_bytes,
         sign=sign if checked else None,
+        caches=caches,
     )
     app = build_app(
         ControlParts(
@@ -83,6 +85,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
             sign=sign if config.auth.hmac_secret else None,
             latency=latency,
             dashboard=dashboard,
+            caches=caches,
         )
     )
     listening = [socket.socket(fileno=fd) for fd in link.spec.listening]
@@ -92,7 +95,10 @@ async def main(link: WorkerEnd, config: Config) -> None:
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(part)
-                for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing), dashboard.run())
+                for part in (
+                    *(writing.run(), reading.run(), nodes.run(), keep_functions(writing)),
+                    *(dashboard.run(), caches.run()),
+                )
             ]
             if config.streams.enabled:
                 background.append(group.create_task(Reaper(StreamStore(writing, reading, prefix=prefix)).run()))

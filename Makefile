@@ -63,6 +63,8 @@ scale: $(DEV) ## Hold very many connections on this machine, two minutes (CONNEC
 
 curves: $(DEV) ## What grows with connections, channels and workers, about ten minutes (ARGS="--small")
 	@$(BIN)/python -m loadtest.scale.curves $(ARGS)
+
+
 docs: $(DEV) ## Write the generated tables of the documentation anew
 	@$(BIN)/python -m tests.docs.generated
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,6 +87,7 @@ class Verdict:
 
 def register() -> None:
     """Hand Locust its listeners, and tell each class how many of it there are."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell has started in the background
     verdict = Verdict()
     for event, listener in (
         (events.init, verdict.on_init),

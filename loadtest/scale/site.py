@@ -154,7 +154,8 @@ def started(
             _wait_serving(site, workers, deadline_s)
             yield site
         except BenchError as error:
-            raise BenchError(f"{error}{server.child.last_words()}") from error
+            words = "" if server.child.process.poll() is None else server.child.last_words()
+            raise BenchError(f"{error}{words}") from error
         finally:
             server.stop()
     finally:

@@ -36,12 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, 1 when a threshold is broken, 2 when it could not run, 3 when times could not be judged, or 130."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS, highlight=False)
-    plan = replace(Plan().scaled(options.scale), seconds=options.seconds, processes=options.processes)
     stages = Stages(console, "load")
     try:
+        plan = Plan().scaled(options.scale).with_users(options.users)
+        plan = replace(plan, seconds=options.seconds, processes=options.processes)
         with sigterm_interrupts(), stages.shown(2):
             outcome = run(plan, stages, options.reports.resolve(), options.gateway_command)
-    except BenchError as error:
+    except (BenchError, ValueError) as error:
         console.print(f"[red]Cannot be run:[/] {error}")
         return Verdict.CANNOT_RUN
     except KeyboardInterrupt:
@@ -93,6 +94,7 @@ def run(plan: Plan, stages: Stages, reports: Path, command: str = DEFAULT_COMMAN
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtest.load", description="Users of all kinds, with thresholds.")
     parser.add_argument("--scale", type=float, default=1.0, help="so many times the users over WebSocket")
+    parser.add_argument("--users", nargs="*", default=[], metavar="KIND=N", help="other numbers of some kinds")
     parser.add_argument("--seconds", type=int, default=Plan().seconds)
     parser.add_argument("--processes", type=int, default=1, help="of Locust")
     parser.add_argument("--reports", type=Path, default=REPORTS, help="beginning of the reports' names")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 import orjson
@@ -51,7 +51,19 @@ class Plan:
         users = {
             kind: count if kind == "ApiUser" else max(1, round(count * factor)) for kind, count in self.users.items()
         }
-        return Plan(users, self.seconds, self.spawn_per_s, self.processes, self.api_requests)
+        return replace(self, users=users)
+
+    def with_users(self, wanted: Sequence[str]) -> Plan:
+        """With other numbers: `Idle=1000`. Raises ValueError for what is no kind and no number."""
+        users = dict(self.users)
+        for each in wanted:
+            kind, _, count = each.partition("=")
+            if kind not in users or not count.isdecimal():
+                raise ValueError(f"{each} is none of {', '.join(f'{name}=N' for name in users)}")
+            users[kind] = int(count)
+        if not sum(users.values()):
+            raise ValueError("there must be a user at least")
+        return replace(self, users=users)
 
     @property
     def total(self) -> int:

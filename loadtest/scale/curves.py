@@ -45,8 +45,8 @@ def points(files: int, divisor: int = 1) -> Iterator[tuple[str, Plan]]:
     """Every point of every curve. Raises ValueError when processes may open too few files."""
     for connections in CONNECTIONS:
         yield "connections", _plan(connections // divisor, 1, 0, files)
-    for channels in CHANNELS:
-        yield "channels", _plan(MANY // divisor, max(1, channels // divisor), FEWEST_WORKERS, files)
+    for channels in sorted({max(1, channels // divisor) for channels in CHANNELS}):
+        yield "channels", _plan(MANY // divisor, channels, FEWEST_WORKERS, files)
     for workers in WORKERS:
         yield "workers", _plan(MANY // divisor, 1, workers, files)
 

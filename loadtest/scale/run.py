@@ -23,6 +23,8 @@ from loadtest.scale.site import Site, everywhere, started
 from loadtest.scale.swarm import Swarm, free_memory
 
 BROADCAST_DEADLINE_S: Final = 60.0
+BROADCAST_CLIENTS_PER_S: Final = 5_000
+"""On a machine that is busy with other things, too."""
 SETTLE_S: Final = 3.0
 """After the last connection: what was left to do for it is done."""
 STAGES: Final = 5
@@ -104,6 +106,7 @@ def _rest(results: Results, swarm: Swarm, meter: CpuMeter, stages: Stages) -> No
 def _broadcast(results: Results, site: Site, swarm: Swarm, meter: CpuMeter) -> None:
     """The messages one after another, each once everybody has the last one; over all of them the CPU is taken."""
     source = RedisSource(site.redis_path, site.target["channels"])
+    deadline_s = max(BROADCAST_DEADLINE_S, results.grown.connections / BROADCAST_CLIENTS_PER_S)
     try:
         meter.begin()
         for sequence in range(results.plan.broadcasts):
@@ -114,7 +117,7 @@ def _broadcast(results: Results, site: Site, swarm: Swarm, meter: CpuMeter) -> N
             for channel in range(len(site.target["channels"])):
                 source.publish([one], channel)
             orders = [
-                {"received": received + connections, "deadline_s": BROADCAST_DEADLINE_S}
+                {"received": received + connections, "deadline_s": deadline_s}
                 for received, connections in zip(before, held, strict=True)
             ]
             heard = swarm.ask_each("hear", orders)

@@ -19,7 +19,7 @@ from loadtest.load.thresholds import THRESHOLDS, Figures, late, lost
 from loadtest.load.wire import Wire, WireError
 from loadtest.scale.results import Verdict
 
-RUN_DEADLINE_S = 170
+RUN_DEADLINE_S = 290
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,17 @@ def test_a_scaled_plan_keeps_the_users_of_the_api() -> None:
     scaled = Plan().scaled(0.01)
     assert scaled.users["ApiUser"] == Plan().users["ApiUser"]
     assert scaled.users["Chatty"] == 1
+
+
+def test_numbers_of_users_can_be_given() -> None:
+    users = Plan().with_users(["Idle=7", "ApiUser=0"]).users
+    assert (users["Idle"], users["ApiUser"], users["Chatty"]) == (7, 0, Plan().users["Chatty"])
+
+
+@pytest.mark.parametrize("wrong", ["Idle", "Idle=x", "Idle=-1", "Robot=1"])
+def test_a_number_of_what_is_no_user_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="is none of Idle=N"):
+        Plan().with_users([wrong])
 
 
 @pytest.fixture

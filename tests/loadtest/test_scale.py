@@ -19,7 +19,7 @@ from loadtest.scale.site import parse_samples
 from loadtest.scale.swarm import Grown
 
 FILES = 20_000
-RUN_DEADLINE_S = 170
+RUN_DEADLINE_S = 290
 
 
 @pytest.mark.parametrize(("connections", "workers", "generators"), [(200, 2, 1), (100_000, 6, 6), (1_000_000, 60, 59)])
@@ -174,4 +174,4 @@ def test_curves_are_written_point_by_point(tmp_path: Path, capsys: pytest.Captur
     status = curves(["--small", "--only", "channels", "--csv", str(file)])
     assert status in (Verdict.PASSED, Verdict.NOT_JUDGED), capsys.readouterr().out
     lines = file.read_text().splitlines()
-    assert [line.split(",")[1:4] for line in lines[1:]] == [["100", n, "2"] for n in ("1", "1", "1", "10", "100")]
+    assert [line.split(",")[1:4] for line in lines[1:]] == [["100", n, "2"] for n in ("1", "10", "100")]

@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms fuzz idle faults soak docs proto lock clean
+.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms fuzz idle faults soak load storm scale curves docs proto lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,20 @@ faults: $(DEV) ## Break what is around the gateway, count what clients lose, abo
 MINUTES ?= 10
 soak: $(DEV) ## Clients come and go while workers are rolled; what is left of them? (MINUTES=10)
 	@$(BIN)/python -m loadtest.soak --minutes $(MINUTES) $(ARGS)
+
+load: $(DEV) ## Locust: users of all kinds and of the API, with thresholds, about a minute (ARGS="--scale 5")
+	@$(BIN)/python -m loadtest.load $(ARGS)
+
+storm: $(DEV) ## 10,000 clients at once, a worker killed, churn, a rolling reload, two minutes (ARGS="--clients 2000")
+	@$(BIN)/python -m loadtest.storm $(ARGS)
+
+CONNECTIONS ?= 100000
+scale: $(DEV) ## Hold very many connections on this machine, two minutes (CONNECTIONS=100000)
+	@$(BIN)/python -m loadtest.scale --connections $(CONNECTIONS) $(ARGS)
+
+curves: $(DEV) ## What grows with connections, channels and workers, about ten minutes (ARGS="--small")
+	@$(BIN)/python -m loadtest.scale.curves $(ARGS)
+
 
 docs: $(DEV) ## Write the generated tables of the documentation anew
 	@$(BIN)/python -m tests.docs.generated

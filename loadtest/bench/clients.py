@@ -7,6 +7,7 @@ the publisher's socket have a handler each; every other descriptor is an open co
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import socket
@@ -25,6 +26,9 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 GROUPS = 2
 """Groups of connections that a generator can tell apart."""
+
+ANY = -1
+"""A connection that comes while messages are published cannot know which one is its first."""
 
 Handler = Callable[[int], None]
 
@@ -63,7 +67,7 @@ class Clients:
 
     def adopt(self, client: socket.socket, tail: bytes, next_sequence: int) -> None:
         """Take over a connection whose opening is done. It is watched already; `tail` are bytes that it has received
-        after its last whole frame; `next_sequence` is what its channel's next message carries."""
+        after its last whole frame; `next_sequence` is what its channel's next message carries, or `ANY`."""
         fd = client.fileno()
         del self._handlers[fd]
         self._sockets[fd] = client
@@ -111,6 +115,13 @@ class Clients:
                 self._lose(fd, "connection closed without a close frame")
             if len(data) == READ_BYTES:  # edge-triggered: there may be more, and nobody would say so
                 self._drain(fd)
+
+    def close_oldest(self, count: int) -> int:
+        """Reset the `count` connections that have been there longest. Returns how many there were."""
+        oldest = list(itertools.islice(self._sockets, count))
+        for fd in oldest:
+            self._forget(fd)
+        return len(oldest)
 
     def close(self) -> int:
         """Reset all connections and forget what went wrong. Returns how many there were."""
@@ -161,7 +172,7 @@ class Clients:
             self._lose(fd, f"closed by the server with code {chunk.closed}")
 
     def _count(self, fd: int, chunk: Chunk) -> None:
-        missing = chunk.first - self._next[fd]
+        missing = chunk.first - self._next[fd] if self._next[fd] != ANY else 0
         if missing > 0:
             self.wrong["messages missing"] += missing
         elif missing < 0:

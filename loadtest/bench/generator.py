@@ -163,10 +163,16 @@ def _write(answer: dict[str, Any]) -> None:
     os.write(STDOUT, orjson.dumps(answer) + b"\n")
 
 
-if __name__ == "__main__":
+def main(generator: Generator) -> int:
+    """Serve until the driver ends it. Returns the exit code."""
     raise_file_limit()
     gc.disable()
     try:
-        Generator().run()
+        generator.run()
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Generator()))

@@ -163,14 +163,18 @@ def open_connections(
     in_flight: int,
     next_sequence: int,
     progress: Callable[[int], None],
+    addresses: Sequence[str] = (),
+    deadline_s: float = OPENING_DEADLINE_S,
 ) -> Opened:
     """Open one connection for each of `hellos`, at most `in_flight` at a time; `progress` gets the number done.
 
-    Returns when all are open or refused, or after `OPENING_DEADLINE_S` (the rest counts as refused).
+    They come from `addresses` in turns; without any, from as many of 127.0.0.x as it takes. Returns when all are open
+    or refused, or after `deadline_s` (the rest counts as refused).
     """
     result = Opened()
     count = len(hellos)
-    addresses = -(-count // CONNECTIONS_PER_ADDRESS)
+    if not addresses and count > CONNECTIONS_PER_ADDRESS:
+        addresses = [f"127.0.0.{1 + number}" for number in range(-(-count // CONNECTIONS_PER_ADDRESS))]
     request = upgrade_request(*destination, path)
     opening: set[Opening] = set()
 
@@ -190,7 +194,7 @@ def open_connections(
     told = begin
     while started < count or opening:
         while started < count and len(opening) < in_flight:
-            client = _socket(1 + started % addresses if addresses > 1 else 0)
+            client = _socket(addresses[started % len(addresses)] if addresses else "")
             which = Opening(client, request, hellos[started], replies, done)
             opening.add(which)
             which.start(clients, destination)
@@ -201,22 +205,22 @@ def open_connections(
         if now - told > PROGRESS_INTERVAL_S:
             told = now
             progress(started - len(opening))
-        if now - begin > OPENING_DEADLINE_S:
+        if now - begin > deadline_s:
             for which in list(opening):
-                done(which, f"not open after {OPENING_DEADLINE_S:.0f} s", b"")
+                done(which, f"not open after {deadline_s:.0f} s", b"")
             if started < count:
-                result.refuse(f"not started within {OPENING_DEADLINE_S:.0f} s", count - started)
+                result.refuse(f"not started within {deadline_s:.0f} s", count - started)
             break
     result.elapsed_s = time.monotonic() - begin
     result.client_cpu_s = time.process_time() - cpu
     return result
 
 
-def _socket(last_octet: int) -> socket.socket:
-    """A non-blocking socket, bound to 127.0.0.`last_octet` unless that is 0."""
+def _socket(address: str) -> socket.socket:
+    """A non-blocking socket, bound to `address` unless that is empty."""
     client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     client.setblocking(False)
-    if last_octet:
+    if address:
         client.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        client.bind((f"127.0.0.{last_octet}", 0))
+        client.bind((address, 0))
     return client

@@ -27,12 +27,13 @@ class Surroundings:
 @dataclass(slots=True)
 class Server:
     """A running server. `pids` are the processes whose CPU and memory are its cost; `target` is the `setup` command
-    of the generator that loads it."""
+    of the generator that loads it; `control_port` is where its metrics are, 0 = nowhere."""
 
     name: str
     child: Child
     pids: list[int]
     target: dict[str, Any] = field(default_factory=dict)
+    control_port: int = 0
 
     def stop(self) -> int:
         """End it. Returns its exit code."""

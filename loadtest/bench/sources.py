@@ -1,16 +1,18 @@
-"""Where a server's messages come from, seen from the publisher: a Redis channel, or lines on a unix socket.
+"""Where a server's messages come from, seen from the publisher: Redis, lines on a unix socket, or an HTTP API.
 
-Both take all messages of a pass in one write. The generator owns the source, so that the publishing clock and the
+All take all messages of a pass in one write. The generator owns the source, so that the publishing clock and the
 receiving clock are the same and nothing has to be told to anyone.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Sequence
 from typing import Protocol
 
 READ_BYTES = 65_536
+_CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
 class SourceError(Exception):
@@ -86,6 +88,58 @@ class LineSource:
         """See `Source`."""
         if not self._socket.recv(READ_BYTES):
             raise SourceError("the server closed its line socket")
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._socket.close()
+
+
+class HttpSource:
+    """Centrifugo's HTTP API (`/api/batch`), all messages of a pass in one request on one connection."""
+
+    def __init__(self, address: tuple[str, int], path: str, channels: Sequence[str], api_key: str) -> None:
+        self._channels = [channel.encode() for channel in channels]
+        self._head = (
+            f"POST {path} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nX-API-Key: {api_key}\r\n"
+            "Content-Type: application/json\r\nContent-Length: "
+        ).encode()
+        self._rest = b""
+        try:
+            self._socket = socket.create_connection(address, timeout=10)
+        except OSError as error:
+            raise SourceError(f"cannot connect to the API at {address[0]}:{address[1]}: {error.strerror}") from error
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def publish(self, messages: Sequence[bytes], group: int) -> None:
+        """See `Source`."""
+        channel = self._channels[group]
+        commands = b",".join(b'{"publish":{"channel":"%b","data":%b}}' % (channel, message) for message in messages)
+        body = b'{"commands":[%b]}' % commands
+        self._socket.sendall(self._head + b"%d\r\n\r\n%b" % (len(body), body))
+
+    def fileno(self) -> int:
+        """See `Source`."""
+        return self._socket.fileno()
+
+    def read_answers(self) -> None:
+        """See `Source`."""
+        received = self._socket.recv(READ_BYTES)
+        if not received:
+            raise SourceError("the API closed the publisher's connection")
+        self._rest += received
+        while b"\r\n\r\n" in self._rest:
+            head, _, body = self._rest.partition(b"\r\n\r\n")
+            if b" 200 " not in head.split(b"\r\n", 1)[0]:
+                raise SourceError(f"the API answered {self._rest[:300].decode(errors='replace')}")
+            size = _CONTENT_LENGTH.search(head)
+            if size is None:
+                raise SourceError("the API answers without a Content-Length")
+            length = int(size[1])
+            if len(body) < length:
+                return
+            if b'"error"' in body[:length]:
+                raise SourceError(f"the API answered {body[:length][:300].decode(errors='replace')}")
+            self._rest = body[length:]
 
     def close(self) -> None:
         """See `Source`."""

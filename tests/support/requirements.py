@@ -10,6 +10,10 @@ from typing import NoReturn
 
 import pytest
 
+from loadtest.bench.errors import BenchError
+from loadtest.bench.redis_server import redis_binary
+from loadtest.bench.servers import centrifugo, npm
+
 SDK_TESTS = Path(__file__).parents[1] / "sdk"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER_ARGUMENTS = (
@@ -41,6 +45,27 @@ def require_javascript_sdk() -> str:
     if not (SDK_TESTS / "node_modules" / "centrifuge").is_dir():
         _missing(f"the JavaScript SDK is not installed (`npm ci` in {SDK_TESTS}; `make test` does it)")
     return node
+
+
+def require_redis_server() -> None:
+    """A `redis-server` that the load tests can start."""
+    try:
+        redis_binary()
+    except BenchError as error:
+        _missing(str(error))
+
+
+def require_npm_peers() -> None:
+    """Peers of the bench that `npm ci` has put beside it, and Node.js for them."""
+    require_node()
+    if absent := npm.missing():
+        _missing(f"not installed: {', '.join(absent)} (`npm ci` in loadtest/bench; `make test` does it)")
+
+
+def require_centrifugo() -> None:
+    """Centrifugo, which only `make bench-peers` builds, as that takes minutes: it is never required."""
+    if not centrifugo.BINARY.is_file():
+        pytest.skip("Centrifugo is not built (`make bench-peers` does it where Go is)")
 
 
 def _missing(what: str) -> NoReturn:

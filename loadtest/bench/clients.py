@@ -130,10 +130,11 @@ class Clients:
         return paused
 
     def resume(self, paused: list[int]) -> None:
-        """Read them again."""
+        """Read them again, at once: a connection that has ended meanwhile would not say so after its last bytes."""
         for fd in paused:
             self._paused.discard(fd)
             self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+            self._drain(fd)
 
     def still_open(self, fds: list[int]) -> int:
         """How many of these connections are."""
@@ -152,8 +153,6 @@ class Clients:
                 self._lose(fd, "connection closed without a close frame")
                 return
             self._take(fd, data)
-            if len(data) < READ_BYTES:
-                return
 
     def _take(self, fd: int, data: bytes) -> None:
         """Parse bytes that are not the same as the last ones of this length."""

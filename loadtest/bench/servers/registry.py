@@ -39,8 +39,9 @@ FROM_NPM = frozenset({"bun", "ws", "ws-shared", "socket.io", "socket.io-lean"})
 FROM_GO = frozenset({"centrifugo", "centrifugo-best", "centrifugo-redis"})
 
 SOCKET_IO_TARGET: dict[str, Any] = {"dialect": "socket.io", "path": "/socket.io/?EIO=4&transport=websocket"}
-LEAN = "env GATEWAY_LIMITS__HANDSHAKES_PER_S=0 GATEWAY_METRICS__LATENCY=false "
-"""The gateway without its pace for handshakes, which protects those who are connected, and without latencies."""
+LEAN = "env GATEWAY_LIMITS__HANDSHAKES_PER_S=0 GATEWAY_METRICS__LATENCY=false GATEWAY_LOG__LEVEL=warning "
+"""The gateway without its pace for handshakes, which protects those who are connected, without latencies, and without a
+line in the log for each connection (Centrifugo has none either)."""
 
 
 def starter(name: str, gateway_command: str) -> Starter:

@@ -154,8 +154,14 @@ class Generator:
         return LineSource(self._target["source_path"])
 
     def _read_source(self, _events: int) -> None:
-        if self._source is not None:
-            self._source.read_answers()
+        source = self._source
+        if source is None:
+            return
+        source.read_answers()
+        if isinstance(source, HttpSource) and source.ended:
+            self._clients.unwatch(source.fileno())
+            source.reconnect()
+            self._clients.watch(source.fileno(), self._read_source)
 
     def _hellos(self, count: int, group: int) -> list[bytes]:
         """One frame a client, each for a user of its own."""

@@ -17,6 +17,8 @@ from loadtest.bench.stats import percentile
 from loadtest.bench.usage import cpu_time
 
 PASS_DEADLINE_S = 30.0
+LONG_PASS, LONG_PASS_DEADLINE_S = 100, 120.0
+"""Passes of so many messages may take longer."""
 WARM_UP_PASSES = 1
 NAP_S = 0.0005
 """Pause between two batches of reads while CPU is measured: the client then reads hundreds of connections at a time,
@@ -126,7 +128,7 @@ class Publishing:
 
     def _pass(self, messages: int) -> None:
         self.publish(WIDE, messages)
-        self.wait_received(WIDE, NAP_S)
+        self.wait_received(WIDE, NAP_S, LONG_PASS_DEADLINE_S if messages >= LONG_PASS else 0.0)
 
     def publish(self, group: int, count: int, size: int = MESSAGE_BYTES) -> None:
         """`count` messages of `size` bytes at once, to everybody in `group`."""

@@ -103,18 +103,24 @@ class HttpSource:
             f"POST {path} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nX-API-Key: {api_key}\r\n"
             "Content-Type: application/json\r\nContent-Length: "
         ).encode()
+        self._address = address
         self._rest = b""
-        try:
-            self._socket = socket.create_connection(address, timeout=10)
-        except OSError as error:
-            raise SourceError(f"cannot connect to the API at {address[0]}:{address[1]}: {error.strerror}") from error
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._unanswered = 0
+        self._socket = self._connected()
+        self.ended = False
+        """The API has closed the connection, which was idle: `reconnect` before the next `publish`."""
+
+    def reconnect(self) -> None:
+        """Take a new connection; `fileno` changes."""
+        self._socket.close()
+        self._socket, self.ended, self._rest = self._connected(), False, b""
 
     def publish(self, messages: Sequence[bytes], group: int) -> None:
         """See `Source`."""
         channel = self._channels[group]
         commands = b",".join(b'{"publish":{"channel":"%b","data":%b}}' % (channel, message) for message in messages)
         body = b'{"commands":[%b]}' % commands
+        self._unanswered += 1
         self._socket.sendall(self._head + b"%d\r\n\r\n%b" % (len(body), body))
 
     def fileno(self) -> int:
@@ -125,7 +131,9 @@ class HttpSource:
         """See `Source`."""
         received = self._socket.recv(READ_BYTES)
         if not received:
-            raise SourceError("the API closed the publisher's connection")
+            if self._unanswered:
+                raise SourceError("the API closed the publisher's connection, and owes an answer")
+            self.ended = True
         self._rest += received
         while b"\r\n\r\n" in self._rest:
             head, _, body = self._rest.partition(b"\r\n\r\n")
@@ -140,6 +148,16 @@ class HttpSource:
             if b'"error"' in body[:length]:
                 raise SourceError(f"the API answered {body[:length][:300].decode(errors='replace')}")
             self._rest = body[length:]
+            self._unanswered -= 1
+
+    def _connected(self) -> socket.socket:
+        host, port = self._address
+        try:
+            connected = socket.create_connection(self._address, timeout=10)
+        except OSError as error:
+            raise SourceError(f"cannot connect to the API at {host}:{port}: {error.strerror}") from error
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connected
 
     def close(self) -> None:
         """See `Source`."""

@@ -13,9 +13,10 @@ from loadtest.bench.sources import HttpSource, SourceError
 
 
 class Api:
-    """The source, and the server's end of its connection."""
+    """The source, the server's end of its connection, and where it finds another."""
 
-    def __init__(self, source: HttpSource, server: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, source: HttpSource, server: socket.socket) -> None:
+        self.listener = listener
         self.source = source
         self.server = server
 
@@ -29,7 +30,7 @@ def api() -> Iterator[Api]:
         source = HttpSource(listener.getsockname(), "/api/batch", ["bench", "quiet"], "a key")
         server, _ = listener.accept()
         with server:
-            yield Api(source, server)
+            yield Api(listener, source, server)
         source.close()
 
 
@@ -68,10 +69,27 @@ def test_an_answer_that_is_no_success_is_an_error(api: Api, status: str, head: s
         api.source.read_answers()
 
 
-def test_a_closed_connection_is_an_error(api: Api) -> None:
+def test_a_connection_that_is_closed_before_the_answer_is_an_error(api: Api) -> None:
+    api.source.publish([message(1, 0, 0)], 0)
+    api.server.recv(65_536)
     api.server.close()
     with pytest.raises(SourceError, match="closed"):
         api.source.read_answers()
+
+
+def test_an_idle_connection_that_is_closed_is_replaced(api: Api) -> None:
+    api.source.publish([message(1, 0, 0)], 0)
+    api.answer(b'{"replies":[]}')
+    api.source.read_answers()
+    assert not api.source.ended
+    api.server.shutdown(socket.SHUT_WR)
+    api.source.read_answers()
+    assert api.source.ended
+    api.source.reconnect()
+    assert not api.source.ended
+    with api.listener.accept()[0] as again:
+        api.source.publish([message(1, 1, 0)], 0)
+        assert b"publish" in again.recv(65_536)
 
 
 def test_nobody_there_is_an_error() -> None:

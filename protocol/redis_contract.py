@@ -25,6 +25,13 @@ from protocol.replies import ClientInfo, Publication
 VERSION: Final = b"@1 "
 
 
+class ClusterPrefix(str):
+    """The prefix of names in a Redis Cluster: a name carries its channel in braces (`gw:log:{news}`), so that all
+    keys of one channel are in one slot. Publications are told with SPUBLISH there, to the slot's own server."""
+
+    __slots__ = ()
+
+
 class Metadata(msgspec.Struct, omit_defaults=True):
     """What an envelope says about its data."""
 

@@ -69,6 +69,7 @@ class ChannelLog:
         self._many = Script("publish_many")
         self._open: _Batch | None = None
         self._read = Script("read")
+        self._fork = Script("fork")
 
     def append(
         self,
@@ -137,6 +138,14 @@ class ChannelLog:
     def remove(self, channel: str) -> asyncio.Future[int]:
         """Empty the log. The position stays, so that nobody takes what comes next for something else."""
         return self._writes.submit("DEL", log_key(self._prefix, channel))
+
+    def forked(self, channel: str, epoch: str) -> asyncio.Future[Any]:
+        """The log has other publications at offsets of `epoch` that were delivered: it gets a new epoch.
+
+        So it is when a replica without the last writes takes the place of its master. Whoever comes back with the old
+        epoch learns that something is missing. Raises BrokerBusy.
+        """
+        return self._fork.submit(self._writes, (meta_key(self._prefix, channel),), (epoch, _new_epoch()))
 
     def _page(self, channel: str, direction: str, offset: int, limit: int) -> asyncio.Future[Page]:
         keys = (log_key(self._prefix, channel), meta_key(self._prefix, channel))

@@ -24,7 +24,7 @@ from gateway.broker.backoff import Backoff
 from gateway.broker.resp import PING, batches, command
 from gateway.errors import BrokerRefused, BrokerUnavailable
 from gateway.log import get_logger
-from gateway.storage.redis import Endpoint
+from gateway.storage.endpoint import Server
 
 BACKOFF_BASE_S: Final = 0.1
 BACKOFF_CAP_S: Final = 3.0
@@ -55,7 +55,7 @@ class Subscriber:
 
     def __init__(
         self,
-        server: Endpoint,
+        server: Server,
         *,
         connect_timeout_s: float,
         probe_interval_s: float,
@@ -140,7 +140,7 @@ class _Sent:
 class _Link(asyncio.Protocol):
     """One life of the connection."""
 
-    def __init__(self, server: Endpoint, listener: SubscriberListener, refused: Callable[[bytes], None]) -> None:
+    def __init__(self, server: Server, listener: SubscriberListener, refused: Callable[[bytes], None]) -> None:
         self._server = server
         self._listener = listener
         self._refused = refused
@@ -151,7 +151,7 @@ class _Link(asyncio.Protocol):
         self._sent: deque[_Sent] = deque()
         self._outbox: dict[bytes, bytes] = {}
         self._changes_sent = 0
-        self._answered: asyncio.Future[None] | None = None
+        self._answered: asyncio.Future[Any] | None = None
         self._alive = False
         self._deliver = listener.message_received
         self.held: set[bytes] = set()
@@ -168,6 +168,10 @@ class _Link(asyncio.Protocol):
             await self._ask(b"auth", command(b"AUTH", *credentials))
         if self._server.db:
             await self._ask(b"select", command(b"SELECT", str(self._server.db).encode()))
+        if self._server.must_be_master:
+            role = await self._ask(b"role", command(b"ROLE"))
+            if role[0] != b"master":
+                raise BrokerUnavailable(f"the server that was named is no master but a {role[0].decode()}")
         await self._ask(b"ping", PING)
 
     async def restore(self, channels: Iterable[bytes]) -> None:
@@ -206,14 +210,15 @@ class _Link(asyncio.Protocol):
             if not self._alive:
                 return f"no answer to PING within {interval_s:g} s"
 
-    async def _ask(self, kind: bytes, request: bytes, channels: Iterable[bytes] = ()) -> None:
+    async def _ask(self, kind: bytes, request: bytes, channels: Iterable[bytes] = ()) -> Any:
+        """Redis' (last) answer."""
         self._answered = self._loop.create_future()
         self._send(_Sent(kind, channels), request)
         await asyncio.wait((self._answered, self._lost), return_when=asyncio.FIRST_COMPLETED)
         if self._lost.done():
             raise BrokerUnavailable(self._lost.result())
         answered, self._answered = self._answered, None
-        answered.result()
+        return answered.result()
 
     # Changing what is subscribed.
 
@@ -304,7 +309,7 @@ class _Link(asyncio.Protocol):
             if sent.channels and not self.restoring:
                 self._change_answered()
             if self._answered is not None and not self._answered.done():
-                self._answered.set_result(None)
+                self._answered.set_result(reply)
 
     def _command_refused(self, sent: _Sent, error: BrokerRefused) -> None:
         if self._answered is not None and not self._answered.done():

@@ -71,6 +71,7 @@ class Hub:
         self._missed: list[Callable[[], None]] = []
         self._interest = Interest(redis, clock, linger_s=linger_s, forget=self._forget)
         self._reports = DropReports(clock)
+        self._deaf_since: float | None = None
         self._log = get_logger()
 
     async def run(self) -> None:
@@ -298,6 +299,7 @@ class Hub:
 
     def subscriber_connected(self) -> None:
         self._counters[names.REDIS_CONNECTED] = 1
+        self._report_losses()
         for channel in self._channels.values():
             if channel.feed is not None and not channel.idle:
                 channel.feed.heal()
@@ -309,6 +311,18 @@ class Hub:
     def subscriber_lost(self, reason: str) -> None:  # noqa: ARG002 - the subscriber has logged it
         self._counters[names.REDIS_CONNECTED] = 0
         self._counters[names.REDIS_LOST] += 1
+        if self._deaf_since is None:
+            self._deaf_since = self._clock.monotonic()
         self._interest.redis_lost()
         if self._redis_state_changed is not None:
             self._redis_state_changed(False)
+
+    def _report_losses(self) -> None:
+        """What was published on channels without history while Redis was away, nobody knows: say so."""
+        if self._deaf_since is None:
+            return
+        deaf_s, self._deaf_since = self._clock.monotonic() - self._deaf_since, None
+        concerned = sum(channel.feed is None and not channel.deserted for channel in self._channels.values())
+        if concerned:
+            self._counters[names.INTERRUPTED] += concerned
+            self._log.warning("publications may be lost", channels=concerned, deaf_s=round(deaf_s, 3))

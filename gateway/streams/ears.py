@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.broker import Subscriber
 from gateway.errors import BrokerRefused
-from gateway.storage.redis import Endpoint
+from gateway.storage.endpoint import Server
 
 CONNECT_TIMEOUT_S: Final = 5.0
 PROBE_INTERVAL_S: Final = 5.0
@@ -25,7 +25,7 @@ Heard = Callable[[bytes | None], None]
 class Ears:
     """Who listens to which Redis channel."""
 
-    def __init__(self, server: Endpoint) -> None:
+    def __init__(self, server: Server) -> None:
         self._subscriber = Subscriber(
             server,
             connect_timeout_s=CONNECT_TIMEOUT_S,

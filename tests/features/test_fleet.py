@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.client import Client, Json
 from tests.support.gateway import Gateway, encode_token, serving
+from tests.support.redis_fleet import redis_fleet
 from tests.support.redis_server import redis_server
 from tests.support.waiting import DEADLINE_S, wait_until
 
@@ -29,10 +30,14 @@ Fleet = tuple[Gateway, Gateway]
 Open = Callable[..., Awaitable[Client]]
 
 
-@pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
+@pytest.fixture(scope="module", params=["single", "sentinel"])
+def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """Two gateways on one server, and on a master that Sentinels name."""
     with ExitStack() as stack:
-        url = stack.enter_context(redis_server()).url
+        if request.param == "single":
+            url = stack.enter_context(redis_server()).url
+        else:
+            url = stack.enter_context(redis_fleet(request.param)).url
         here, there = (stack.enter_context(serving(CONFIG | {"redis": {"url": url} | TIMES})) for _ in range(2))
         yield here, there
 
@@ -193,7 +198,6 @@ async def test_what_a_backend_tells_one_both_do(fleet: Fleet, open_on: Open) -> 
 
 
 async def test_channels_and_info_are_of_both_and_the_dashboard_is_of_its_own(fleet: Fleet, open_on: Open) -> None:
-    here, there = fleet
     clients = [await open_on(gateway, "counter") for gateway in fleet]
     for client in clients:
         await client.subscribe("counted")

@@ -1,0 +1,22 @@
+"""Several Redis servers that a test can take away one by one: those of `loadtest.fleet`."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from loadtest.fleet.sentinels import SentinelFleet
+
+
+@contextlib.contextmanager
+def redis_fleet(kind: str) -> Iterator[SentinelFleet]:
+    """A fleet that runs; gone at the end, in whatever state it is then."""
+    with tempfile.TemporaryDirectory(prefix="gw-fleet-") as folder:
+        fleet = SentinelFleet(Path(folder))
+        try:
+            fleet.start()
+            yield fleet
+        finally:
+            fleet.close()

@@ -90,7 +90,7 @@ class ChannelLog:
         """
         keys = [log_key(self._prefix, channel), meta_key(self._prefix, channel)]
         if key:
-            keys.append(done_key(self._prefix, f"{channel}:{key}"))
+            keys.append(done_key(self._prefix, key, channel))
         ttl_ms = max(1, int(ttl_s * 1000))
         if not version:
             return self._append_batched(channel, data, metadata, _Bounds(size, ttl_ms), keys[2:])
@@ -176,6 +176,10 @@ class _Batch:
     @property
     def operations(self) -> int:
         return len(self._published)
+
+    @property
+    def key(self) -> bytes:
+        return log_key(self._prefix, self._channel)
 
     def takes(self, channel: str, bounds: _Bounds) -> bool:
         """Whether one more publication can go along."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from gateway.clock import Clock
@@ -21,7 +21,7 @@ from gateway.hub.reports import DropReports
 from gateway.log import get_logger
 from gateway.metrics import names
 from protocol.errors import EnvelopeError
-from protocol.redis_contract import PresenceChange, decode_payload, publish_prefix
+from protocol.redis_contract import PresenceChange, decode_payload, publish_channel
 from protocol.replies import Publication
 
 CHECK_S: Final = 25.0
@@ -61,7 +61,7 @@ class Hub:
         self._clock = clock
         self._checks: deque[Feed] = deque()
         self._counters = counters
-        self._prefix = publish_prefix(prefix)
+        self._prefix = prefix
         self._namespaces = namespaces
         self._publication_bytes = publication_bytes
         self._redis_state_changed = redis_state_changed
@@ -71,7 +71,6 @@ class Hub:
         self._missed: list[Callable[[], None]] = []
         self._interest = Interest(redis, clock, linger_s=linger_s, forget=self._forget)
         self._reports = DropReports(clock)
-        self._deaf_since: float | None = None
         self._log = get_logger()
 
     async def run(self) -> None:
@@ -132,7 +131,7 @@ class Hub:
         """
         channels: list[Channel] = []
         for name, namespace in names_and_namespaces:
-            redis_name = self._prefix + name.encode()
+            redis_name = publish_channel(self._prefix, name)
             channel = self._channels.get(redis_name)
             if channel is None:
                 self._numbers += 1
@@ -299,7 +298,6 @@ class Hub:
 
     def subscriber_connected(self) -> None:
         self._counters[names.REDIS_CONNECTED] = 1
-        self._report_losses()
         for channel in self._channels.values():
             if channel.feed is not None and not channel.idle:
                 channel.feed.heal()
@@ -311,18 +309,14 @@ class Hub:
     def subscriber_lost(self, reason: str) -> None:  # noqa: ARG002 - the subscriber has logged it
         self._counters[names.REDIS_CONNECTED] = 0
         self._counters[names.REDIS_LOST] += 1
-        if self._deaf_since is None:
-            self._deaf_since = self._clock.monotonic()
         self._interest.redis_lost()
         if self._redis_state_changed is not None:
             self._redis_state_changed(False)
 
-    def _report_losses(self) -> None:
-        """What was published on channels without history while Redis was away, nobody knows: say so."""
-        if self._deaf_since is None:
-            return
-        deaf_s, self._deaf_since = self._clock.monotonic() - self._deaf_since, None
-        concerned = sum(channel.feed is None and not channel.deserted for channel in self._channels.values())
+    def publications_missed(self, channels: Collection[bytes], deaf_s: float) -> None:
+        """Channels with history heal; what was published on others meanwhile, nobody knows: say so."""
+        known = (self._channels.get(channel) for channel in channels)
+        concerned = sum(channel is not None and channel.feed is None and not channel.deserted for channel in known)
         if concerned:
             self._counters[names.INTERRUPTED] += concerned
             self._log.warning("publications may be lost", channels=concerned, deaf_s=round(deaf_s, 3))

@@ -7,7 +7,8 @@ the master is (`sentinel`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import ConnectionPool, SSLConnection
 from redis.asyncio import Redis as RedisClient
@@ -17,6 +18,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from gateway.config.redis_url import parse_redis_url
+from gateway.storage.cluster import Cluster
 from gateway.storage.endpoint import Endpoint, Server
 from gateway.storage.sentinel import SentinelEndpoint, SentinelPool, Sentinels
 
@@ -34,36 +36,48 @@ def endpoint(settings: Redis) -> Server:
 
 def endpoint_of(pool: ConnectionPool) -> Server:
     """The server of a pool of redis-py."""
-    options = pool.connection_kwargs
-    found = Endpoint(
+    found = _login(pool.connection_kwargs, tls=issubclass(pool.connection_class, SSLConnection))
+    return SentinelEndpoint(Sentinels.of(pool), found) if isinstance(pool, SentinelConnectionPool) else found
+
+
+def _login(options: Mapping[str, Any], *, tls: bool) -> Endpoint:
+    return Endpoint(
         host=options.get("host", "localhost"),
         port=int(options.get("port", 6379)),
         path=options.get("path", ""),
         username=options.get("username") or "",
         password=options.get("password") or "",
         db=int(options.get("db") or 0),
-        tls=issubclass(pool.connection_class, SSLConnection),
+        tls=tls,
         tls_options={key: value for key, value in options.items() if key.startswith("ssl_")},
     )
-    if isinstance(pool, SentinelConnectionPool):
-        return SentinelEndpoint(Sentinels.of(pool), found)
-    return found
+
+
+def cluster_of(settings: Redis) -> Cluster:
+    """The cluster that `settings.url` names. Opens nothing before it is used."""
+    url = parse_redis_url(settings.url)
+    pool = ConnectionPool.from_url(url.server, **_options(settings))
+    options: dict[str, Any] = pool.connection_kwargs | {"connection_class": pool.connection_class}
+    return Cluster(url.hosts, _login(options, tls=issubclass(pool.connection_class, SSLConnection)), options)
 
 
 def connect(settings: Redis) -> RedisClient:
-    """A pooled client for commands. Opens nothing until the first command; the caller closes it with `aclose`."""
+    """A pooled client for commands, to one server. Opens nothing until the first command; the caller closes it."""
     return RedisClient.from_pool(_pool(settings))
 
 
 def _pool(settings: Redis) -> ConnectionPool:
     url = parse_redis_url(settings.url)
-    options = {
+    options = _options(settings)
+    if url.topology == "sentinel":
+        return SentinelPool(Sentinels.from_url(url, settings.connect_timeout_s), {**parse_url(url.server), **options})
+    return ConnectionPool.from_url(url.server, **options)
+
+
+def _options(settings: Redis) -> dict[str, Any]:
+    return {
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": settings.connect_timeout_s,
         "socket_timeout": COMMAND_TIMEOUT_S,
         "health_check_interval": 0,
     }
-    if url.topology == "sentinel":
-        server = dict(parse_url(url.server))
-        return SentinelPool(Sentinels.from_url(url, settings.connect_timeout_s), server | options)
-    return ConnectionPool.from_url(url.server, **options)

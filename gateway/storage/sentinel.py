@@ -15,6 +15,7 @@ from redis.asyncio import SSLConnection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
+    MasterNotFoundError,
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
@@ -116,9 +117,17 @@ class SentinelPool(SentinelConnectionPool):
         left: dict[str, Any] = {name: value for name, value in options.items() if name not in ("host", "port")}
         tls = issubclass(left.pop("connection_class", object), SSLConnection)
         connection = SentinelManagedSSLConnection if tls else SentinelManagedConnection
+        self._sentinels = sentinels
         super().__init__(  # type: ignore[no-untyped-call]
             sentinels.service, sentinels.client(), connection_class=connection, **left
         )
+
+    async def get_master_address(self) -> Address:
+        try:
+            host, port = await super().get_master_address()  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            raise MasterNotFoundError(f"no master known to {self._sentinels}") from None
+        return host, port
 
     async def aclose(self) -> None:
         await super().aclose()

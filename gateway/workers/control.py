@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from gateway.auth.issue import sign_token
-from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, StreamStore, keep_functions
+from gateway.broker import ChannelLog, Connection, PresenceStore, RevocationStore, StreamStore, keep_functions
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.control import Bus, ControlParts, ControlServer, Dashboard, Fleet, NodeRegistry, build_app
@@ -17,7 +17,6 @@ from gateway.control.server import open_listeners
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.processes import WorkerEnd
-from gateway.storage.redis import connect
 from gateway.streams.reaper import Reaper
 from gateway.workers.link import run_worker
 
@@ -28,7 +27,7 @@ LARGE_ANSWERS: Final = 16
 async def main(link: WorkerEnd, config: Config) -> None:
     """Serve the control port until the link says stop."""
     clock = SystemClock()
-    redis = connect(config.redis)
+    redis = Connection(config.redis)
     prefix = config.redis.prefix
     table = CounterTable(link.spec.counters_fd, link.spec.counters_rows, link.spec.generations)
     latency = (
@@ -39,8 +38,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
         else None
     )
     round_trip = partial(latency.record, names.OP_REDIS_ROUND_TRIP) if latency is not None else None
-    writing = CommandQueue(redis, round_trip=round_trip)
-    reading = CommandQueue(redis, batch=LARGE_ANSWERS, round_trip=round_trip)
+    writing = redis.queue(round_trip=round_trip)
+    reading = redis.queue(batch=LARGE_ANSWERS, round_trip=round_trip)
     fleet = Fleet(table, config.server.workers, clock)
     nodes = NodeRegistry(writing, table, fleet, clock, prefix=prefix, node=link.spec.node)
     bus = Bus(

@@ -48,39 +48,32 @@ class SentinelFleet:
         replica.client.replicaof(HOST, str(master.port))
         wait_until(lambda: replica.info("replication").get("master_link_status") == "up", "the replica has everything")
 
-    def master(self) -> Server:
+    def master_of(self, channel: str) -> Server:  # noqa: ARG002 - there is one for all
         """Whom the first Sentinel names."""
         address: Any = self._sentinels[0].client.sentinel_get_master_addr_by_name(SERVICE)
         port = int(address[1])
         return next(each for each in self.servers if each.port == port)
 
-    def wait_failed_over(self, old: Server) -> Server:
+    def wait_failed_over(self, channel: str, old: Server) -> Server:
         """Wait until the Sentinels name another master than `old`, and that is one."""
 
         def done() -> bool:
-            master = self.master()
+            master = self.master_of(channel)
             return master is not old and master.info("replication")["role"] == "master"
 
         wait_until(done, "the Sentinels have made the replica the master")
-        return self.master()
+        return self.master_of(channel)
 
-    def follow_master(self, server: Server) -> None:
-        """Wait until `server`, which has come back, copies the master, as the Sentinels will have it."""
-        master = self.master()
+    def wait_well(self) -> None:
+        """Wait until every server runs, and the one copies the other."""
         wait_until(
-            lambda: server is not master and server.info("replication").get("master_link_status") == "up",
-            f"{server.name} follows {master.name}",
+            lambda: sum(each.info("replication").get("master_link_status") == "up" for each in self.servers) == 1,
+            "one server is the replica of the other",
         )
 
-    @staticmethod
-    def wait_same(master: Server, replica: Server) -> None:
-        """Wait until `replica` has everything that `master` has."""
-
-        def same() -> bool:
-            offset = master.info("replication")["master_repl_offset"]
-            return bool(replica.info("replication")["slave_repl_offset"] >= offset)
-
-        wait_until(same, f"{replica.name} has everything")
+    def replica_of(self, master: Server) -> Server:
+        """The other one."""
+        return next(each for each in self.servers if each is not master)
 
     def close(self) -> None:
         """End everything."""

@@ -33,7 +33,13 @@ class Server:
         self._options = options
         self._config = config
         self._child: Child | None = None
-        self.client = redis.Redis(HOST, self.port, socket_timeout=2.0, socket_connect_timeout=2.0)
+        self.client: Any = redis.Redis(HOST, self.port, socket_timeout=2.0, socket_connect_timeout=2.0)
+        self.client.response_callbacks.pop("CLUSTER NODES", None)
+        self.client.response_callbacks.pop("CLUSTER INFO", None)
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None
 
     def start(self) -> None:
         """Start it, empty, and wait until it answers. Raises BenchError."""
@@ -77,6 +83,16 @@ class Server:
             return bool(self.client.ping())
         except redis.RedisError:
             return False
+
+
+def wait_same(master: Server, replica: Server) -> None:
+    """Wait until `replica` has everything that `master` has. Raises BenchError."""
+
+    def same() -> bool:
+        offset = master.info("replication")["master_repl_offset"]
+        return bool(replica.info("replication")["slave_repl_offset"] >= offset)
+
+    wait_until(same, f"{replica.name} has everything")
 
 
 def wait_until(condition: Callable[[], bool], what: str, check: Callable[[], None] = lambda: None) -> None:

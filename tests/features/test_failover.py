@@ -10,10 +10,11 @@ import pytest
 
 from gateway.errors import PublishFailed
 from gateway.publisher import AsyncPublisher, History
-from loadtest.fleet.sentinels import SentinelFleet
+from loadtest.fleet.cluster import ClusterFleet
+from loadtest.fleet.servers import wait_same
 from tests.features.conftest import OpenClient
 from tests.support.gateway import Gateway, serving
-from tests.support.redis_fleet import redis_fleet
+from tests.support.redis_fleet import RedisFleet, redis_fleet
 from tests.support.waiting import wait_until
 
 CONFIG: dict[str, Any] = {
@@ -23,20 +24,20 @@ TIMES = {"connect_timeout_s": 1.0, "probe_interval_s": 1.0, "canary_interval_s":
 HISTORY = {"default": None, "kept": History(1000, 300)}
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SentinelFleet]:
-    with redis_fleet("sentinel") as redis:
+@pytest.fixture(scope="module", params=["sentinel", "cluster"])
+def redis(request: pytest.FixtureRequest) -> Iterator[RedisFleet]:
+    with redis_fleet(request.param) as redis:
         yield redis
 
 
 @pytest.fixture(scope="module")
-def gateway(redis: SentinelFleet) -> Iterator[Gateway]:
+def gateway(redis: RedisFleet) -> Iterator[Gateway]:
     with serving(CONFIG | {"redis": {"url": redis.url} | TIMES}) as gateway:
         yield gateway
 
 
 async def test_a_killed_master_costs_channels_with_history_nothing_and_others_are_reported(
-    redis: SentinelFleet, gateway: Gateway, open_client: OpenClient
+    redis: RedisFleet, gateway: Gateway, open_client: OpenClient
 ) -> None:
     client = await open_client("ada")
     position = await client.subscribe("kept:a")
@@ -53,9 +54,9 @@ async def test_a_killed_master_costs_channels_with_history_nothing_and_others_ar
 
         publishing = asyncio.create_task(publish())
         await wait_until(lambda: accepted > 100, "publications flow")
-        old = redis.master()
+        old = redis.master_of("kept:a")
         old.kill()
-        await asyncio.to_thread(redis.wait_failed_over, old)
+        await asyncio.to_thread(redis.wait_failed_over, "kept:a", old)
         at_fail_over = accepted
         await wait_until(lambda: accepted > at_fail_over + 100, "publications flow again")
         over.set()
@@ -71,35 +72,70 @@ async def test_a_killed_master_costs_channels_with_history_nothing_and_others_ar
     assert gateway.logged("publications may be lost")
     assert client.open_still
     old.start()
-    await asyncio.to_thread(redis.follow_master, old)
+    await asyncio.to_thread(redis.wait_well)
 
 
-async def test_what_a_replica_lacked_is_told(redis: SentinelFleet, gateway: Gateway, open_client: OpenClient) -> None:
+async def test_what_a_replica_lacked_is_told(redis: RedisFleet, gateway: Gateway, open_client: OpenClient) -> None:
     """Writes that the master had confirmed and not passed on: subscribers learn that their position is no more."""
     client = await open_client("bob")
     await client.subscribe("kept:b")
     async with AsyncPublisher(redis.url, namespaces=HISTORY, retry_for_s=30) as publisher:
         await publisher.publish("kept:b", "both have it")
-        master = redis.master()
-        replica = next(each for each in redis.servers if each is not master)
-        await asyncio.to_thread(redis.wait_same, master, replica)
+        master = redis.master_of("kept:b")
+        replica = redis.replica_of(master)
+        await asyncio.to_thread(wait_same, master, replica)
         replica.freeze()
+        master.client.client_kill_filter(_type="replica")  # else the write waits in the replica's socket
         ahead = await publisher.publish("kept:b", "the master has it")
         assert ahead is not None
         assert await client.wait_data("kept:b", 2) == ["both have it", "the master has it"]
-        # What the master had for the replica in its socket must not reach it.
-        master.client.client_kill_filter(_type="replica")
         master.kill()
         replica.thaw()
-        await asyncio.to_thread(redis.wait_failed_over, master)
+        await asyncio.to_thread(redis.wait_failed_over, "kept:b", master)
 
         def told() -> bool:
             return any(push.get("unsubscribe", {}).get("code") == 2500 for push in client.pushes)
 
         await client.wait(told, "the subscriber is told")
         back = await client.subscribe("kept:b", recover=True, epoch=ahead.epoch, offset=ahead.offset)
-        assert not back["recovered"]
+        assert "recovered" not in back
         assert back["epoch"] != ahead.epoch
-        with pytest.raises(PublishFailed):
-            async with AsyncPublisher("redis+sentinel://127.0.0.1:1/nobody", retry_for_s=0.1) as lonely:
-                await lonely.publish("news", 1)
+    master.start()
+    await asyncio.to_thread(redis.wait_well)
+
+
+@pytest.mark.parametrize("redis", ["cluster"], indirect=True)
+async def test_a_slot_that_moves_while_publications_flow_costs_channels_with_history_nothing(
+    redis: RedisFleet, gateway: Gateway, open_client: OpenClient
+) -> None:
+    assert isinstance(redis, ClusterFleet)
+    client = await open_client("eve")
+    await client.subscribe("kept:m")
+    accepted = 0
+    async with AsyncPublisher(redis.url, namespaces=HISTORY, retry_for_s=30) as publisher:
+        over = asyncio.Event()
+
+        async def publish() -> None:
+            nonlocal accepted
+            while not over.is_set():
+                await publisher.publish("kept:m", accepted + 1)
+                accepted += 1
+
+        publishing = asyncio.create_task(publish())
+        for _ in range(2):
+            seen = accepted
+            await wait_until(lambda seen=seen: accepted > seen + 50, "publications flow")
+            await asyncio.to_thread(redis.move_slot, "kept:m")
+        seen = accepted
+        await wait_until(lambda: accepted > seen + 50, "publications flow again")
+        over.set()
+        await publishing
+    await client.wait(lambda: client.data("kept:m")[-1] == accepted, "the last one arrives")
+    assert client.data("kept:m") == list(range(1, accepted + 1))
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://127.0.0.1:1/nobody", "redis+cluster://127.0.0.1:1"])
+async def test_nobody_there_is_said(url: str) -> None:
+    async with AsyncPublisher(url, retry_for_s=0.1) as lonely:
+        with pytest.raises(PublishFailed, match=r"127\.0\.0\.1:1"):
+            await lonely.publish("news", 1)

@@ -30,9 +30,9 @@ Fleet = tuple[Gateway, Gateway]
 Open = Callable[..., Awaitable[Client]]
 
 
-@pytest.fixture(scope="module", params=["single", "sentinel"])
+@pytest.fixture(scope="module", params=["single", "sentinel", "cluster"])
 def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    """Two gateways on one server, and on a master that Sentinels name."""
+    """Two gateways on one server, on a master that Sentinels name, and on a cluster."""
     with ExitStack() as stack:
         if request.param == "single":
             url = stack.enter_context(redis_server()).url

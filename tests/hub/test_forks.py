@@ -115,5 +115,5 @@ async def test_channels_without_history_that_were_not_heard_are_counted(fork: Fo
     fork.world.join("news", FakeReceiver())
     fork.world.join("sports", FakeReceiver())
     assert fork.world.counters[names.INTERRUPTED] == 0
-    await fork.come_back()
+    fork.world.hub.publications_missed([b"gw:pub:" + each for each in (b"news", b"sports", b"kept:a", b"gone")], 1.5)
     assert fork.world.counters[names.INTERRUPTED] == 2

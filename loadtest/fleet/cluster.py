@@ -1,4 +1,4 @@
-"""A Redis Cluster of three masters, each with a replica."""
+"""A Redis Cluster of three masters, each with replicas."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from redis.crc import key_slot
 
+from loadtest.bench.processes import free_port
 from loadtest.fleet.servers import HOST, Server, wait_until
 
 MASTERS: Final = 3
@@ -15,11 +16,14 @@ OPTIONS: Final = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", 
 
 
 class ClusterFleet:
-    """`servers[0]` to `servers[2]` begin as masters, the others as their replicas, in the same order."""
+    """`servers[0]` to `servers[2]` begin as masters, the others as their replicas, in turns."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` exists."""
-        self.servers = [Server(f"redis-{number + 1}", folder, *OPTIONS) for number in range(2 * MASTERS)]
+    def __init__(self, folder: Path, *, replicas: int = 1) -> None:
+        """`folder` exists. `replicas`: of each master."""
+        self.servers: list[Server] = []
+        self._buses = [free_port() for _ in range(MASTERS * (1 + replicas))]
+        for number, bus in enumerate(self._buses):
+            self.servers.append(Server(f"redis-{number + 1}", folder, *OPTIONS, "--cluster-port", str(bus)))
         self.url = "redis+cluster://" + ",".join(f"{HOST}:{each.port}" for each in self.servers[:MASTERS])
 
     def start(self) -> None:
@@ -30,12 +34,15 @@ class ClusterFleet:
         first.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", 1)
         for number, server in enumerate(others, 2):
             server.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number)
-            server.client.execute_command("CLUSTER", "MEET", HOST, first.port)
+            server.client.execute_command("CLUSTER", "MEET", HOST, first.port, self._buses[0])
         for number, server in enumerate(self.servers[:MASTERS]):
             low, high = SLOTS * number // MASTERS, SLOTS * (number + 1) // MASTERS - 1
             server.client.execute_command("CLUSTER", "ADDSLOTSRANGE", low, high)
-        wait_until(lambda: all(len(nodes(each)) == 2 * MASTERS for each in self.servers), "all servers know each other")
-        for master, replica in zip(self.servers, self.servers[MASTERS:], strict=False):
+        wait_until(
+            lambda: all(len(nodes(each)) == len(self.servers) for each in self.servers), "all servers know each other"
+        )
+        for number, replica in enumerate(self.servers[MASTERS:]):
+            master = self.servers[number % MASTERS]
             replica.client.execute_command("CLUSTER", "REPLICATE", self.id_of(master))
         wait_until(lambda: all(self._well(each) for each in self.servers), "the cluster is well")
 

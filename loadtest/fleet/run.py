@@ -27,6 +27,8 @@ from protocol.redis_contract import ClusterPrefix
 
 GATEWAYS: Final = 2
 STAGES: Final = 20
+REPLICAS: Final = 2
+"""Of each master: what a replica must have before it counts can go on while the master is away."""
 FLEETS: Final[dict[str, type[RedisFleet]]] = {"sentinel": SentinelFleet, "cluster": ClusterFleet}
 
 
@@ -39,7 +41,7 @@ async def run(kind: str, plan: Plan, command: str, stages: Stages) -> tuple[Resu
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexus-fleet-")))
         stack.enter_context(stages.shown(STAGES))
-        fleet = FLEETS[kind](folder)
+        fleet = FLEETS[kind](folder, replicas=REPLICAS)
         stack.callback(fleet.close)
         with stages.stage(f"starting Redis ({kind})"):
             await asyncio.to_thread(fleet.start)

@@ -1,4 +1,4 @@
-"""A master, a replica and three Sentinels that watch them."""
+"""A master, its replicas and three Sentinels that watch them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ sentinel parallel-syncs {SERVICE} 1
 class SentinelFleet:
     """`servers[0]` begins as the master."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, replicas: int = 1) -> None:
         """`folder` exists."""
-        self.servers = [Server(f"redis-{number}", folder, "--repl-ping-replica-period", "1") for number in (1, 2)]
+        self.servers = [
+            Server(f"redis-{number + 1}", folder, "--repl-ping-replica-period", "1") for number in range(1 + replicas)
+        ]
         text = CONFIG.replace("{master}", str(self.servers[0].port))
         self._sentinels = [Server(f"sentinel-{number + 1}", folder, config=text) for number in range(SENTINELS)]
         hosts = ",".join(f"{HOST}:{each.port}" for each in self._sentinels)
@@ -35,10 +37,11 @@ class SentinelFleet:
 
     def start(self) -> None:
         """Start everything, and wait until all know of all. Raises BenchError."""
-        master, replica = self.servers
+        master, *replicas = self.servers
         master.start()
-        replica.start()
-        self.follow(replica, master)
+        for replica in replicas:
+            replica.start()
+            self.follow(replica, master)
         for sentinel in self._sentinels:
             sentinel.start()
         wait_until(lambda: all(self._knows(each) for each in self._sentinels), "the Sentinels know each other")
@@ -59,17 +62,19 @@ class SentinelFleet:
 
         def done() -> bool:
             master = self.master_of(channel)
-            return master is not old and master.info("replication")["role"] == "master"
+            return master is not old and bool(master.info("replication")["role"] == "master")
 
         wait_until(done, "the Sentinels have made the replica the master")
         return self.master_of(channel)
 
     def wait_well(self) -> None:
-        """Wait until every server runs, and the one copies the other."""
-        wait_until(
-            lambda: sum(each.info("replication").get("master_link_status") == "up" for each in self.servers) == 1,
-            "one server is the replica of the other",
-        )
+        """Wait until every server runs, and all but one copy that."""
+
+        def well() -> bool:
+            linked = [each.info("replication").get("master_link_status") == "up" for each in self.servers]
+            return linked.count(True) == len(linked) - 1
+
+        wait_until(well, "every server but one is a replica")
 
     def replica_of(self, master: Server) -> Server:
         """The other one."""
@@ -82,4 +87,8 @@ class SentinelFleet:
 
     def _knows(self, sentinel: Server) -> bool:
         state: Any = sentinel.client.sentinel_master(SERVICE)
-        return state["num-other-sentinels"] == SENTINELS - 1 and state["num-slaves"] == 1 and not state["is_sdown"]
+        return (
+            state["num-other-sentinels"] == SENTINELS - 1
+            and state["num-slaves"] == len(self.servers) - 1
+            and not state["is_sdown"]
+        )

@@ -33,13 +33,15 @@ class Server:
         self._options = options
         self._config = config
         self._child: Child | None = None
+        self._frozen = False
         self.client: Any = redis.Redis(HOST, self.port, socket_timeout=2.0, socket_connect_timeout=2.0)
         self.client.response_callbacks.pop("CLUSTER NODES", None)
         self.client.response_callbacks.pop("CLUSTER INFO", None)
 
     @property
     def running(self) -> bool:
-        return self._child is not None
+        """Whether it can answer: it was started, and is not frozen."""
+        return self._child is not None and not self._frozen
 
     def start(self) -> None:
         """Start it, empty, and wait until it answers. Raises BenchError."""
@@ -58,15 +60,18 @@ class Server:
             self._child.process.kill()
             self._child.process.wait()
             self._child = None
+            self._frozen = False
 
     def freeze(self) -> None:
         """SIGSTOP: its connections stay open, and nothing is answered."""
         if self._child is not None:
             self._child.process.send_signal(signal.SIGSTOP)
+            self._frozen = True
 
     def thaw(self) -> None:
         if self._child is not None:
             self._child.process.send_signal(signal.SIGCONT)
+            self._frozen = False
 
     def close(self) -> None:
         """The end, in whatever state it is."""

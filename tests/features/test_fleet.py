@@ -181,6 +181,8 @@ async def test_what_a_backend_tells_one_both_do(fleet: Fleet, open_on: Open) -> 
     here, there = fleet
     clients = [await open_on(here, "eve"), await open_on(there, "eve")]
     result(here, "subscribe", user="eve", channel="kept:told")
+    for client in clients:
+        await client.wait(lambda client=client: any("subscribe" in push for push in client.pushes), "a subscription")
     result(there, "publish", channel="kept:told", data=1)
     for client in clients:
         assert await client.wait_data("kept:told") == [1]

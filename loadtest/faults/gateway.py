@@ -25,7 +25,7 @@ from loadtest.faults.publisher import HISTORY_SIZE, HISTORY_TTL_S
 HOST: Final = "127.0.0.1"
 PATH: Final = "/connection/websocket"
 WORKERS: Final = 2
-READY_DEADLINE_S: Final = 120.0
+READY_DEADLINE_S: Final = 30.0
 TOKEN_LIFE_S: Final = 3600
 DEFAULT_COMMAND: Final = f"{shlex.quote(sys.executable)} -m gateway"
 

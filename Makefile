@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms bench-peers fuzz idle faults soak load storm scale curves docs proto lock clean
+.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms bench-peers fuzz idle faults faults-fleet soak load storm scale curves docs proto lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ faults: $(DEV) ## Break what is around the gateway, count what clients lose, abo
 	@$(BIN)/python -m loadtest.faults $(ARGS)
 
 MINUTES ?= 10
+faults-fleet: $(DEV) ## Two gateways on Sentinel and on a cluster: masters killed, silenced, slots moved; counted (ARGS="sentinel --small")
+	@$(BIN)/python -m loadtest.fleet $(ARGS)
+
 soak: $(DEV) ## Clients come and go while workers are rolled; what is left of them? (MINUTES=10)
 	@$(BIN)/python -m loadtest.soak --minutes $(MINUTES) $(ARGS)
 

@@ -19,7 +19,7 @@ from gateway.cache.streamed import Answer, Produce
 from gateway.cache.streaming import Streaming
 from gateway.cache.tallies import KindStatistics, Tallies
 from gateway.clock import Clock, SystemClock
-from gateway.errors import CacheClosed, CacheInvalid
+from gateway.errors import CacheClosed, CacheInvalid, ConfigError
 from gateway.log import get_logger
 from gateway.publisher.options import CONNECT_TIMEOUT_S, config_of_gateway, redis_settings
 from gateway.storage.pool import PoolStatistics
@@ -68,6 +68,8 @@ class AsyncCache:
         Raises ConfigError, CacheInvalid.
         """
         self._settings = redis_settings(url, prefix, connect_timeout_s)
+        if self._settings.topology != "single":
+            raise ConfigError(["url: the response cache works with one Redis server, not with Sentinels or a cluster"])
         self._options = options or Options()
         self._options.check()
         self._clock = clock or SystemClock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import TracebackType
@@ -11,12 +12,11 @@ from typing import Final, NamedTuple, Self
 from pydantic import ValidationError
 from redis.asyncio import Redis as RedisClient
 
-from gateway.broker import CommandQueue, StreamStore
+from gateway.broker import Connection, StreamStore
 from gateway.broker.streams import Mode
 from gateway.config import Redis
 from gateway.errors import ConfigError, StreamClosed, StreamDenied, StreamInvalid
 from gateway.log import get_logger
-from gateway.storage.redis import connect, endpoint_of
 from gateway.streams.delivery import Delivery
 from gateway.streams.ears import Ears
 from gateway.streams.options import Options, check_key
@@ -53,20 +53,29 @@ class Streams:
     """Token streams of one gateway. One object per process and event loop; `async with`, or `aclose` at the end."""
 
     def __init__(self, redis: RedisClient | str, *, prefix: str = "gw", options: Options | None = None) -> None:
-        """`redis`: a client of redis-py, which stays the caller's, or redis://, rediss://, unix://. `prefix` as the
+        """`redis`: a client of redis-py, which stays the caller's, or a URL as the
+        gateway's `redis.url`. `prefix` as the
         gateway has it. Nothing is opened before the first use. Raises ConfigError, StreamInvalid.
         """
         self.options = options or Options()
         self.options.life()
-        self._own = isinstance(redis, str)
-        self._redis = connect(_settings(redis, prefix)) if isinstance(redis, str) else redis
-        self._commands = CommandQueue(self._redis)
+        if isinstance(redis, str):
+            settings = _settings(redis, prefix)
+            self._redis = Connection(settings)
+            prefix = settings.prefix
+        elif isinstance(redis, RedisClient):
+            self._redis = Connection(Redis(prefix=prefix), redis)
+        else:
+            raise ConfigError([f"redis: is {type(redis).__name__}; for a cluster give its URL, redis+cluster://…"])
+        self._commands = self._redis.queue()
         self._store = StreamStore(self._commands, self._commands, prefix=prefix)
-        self._ears = Ears(endpoint_of(self._redis.connection_pool))
+        self._ears = Ears(self._redis)
         self._tasks = TaskScope(self._broken)
         self._started = False
         self._closed = False
         self._writers: dict[bytes, StreamWriter] = {}
+        self._ends: Counter[bytes] = Counter()
+        """Channels that tell of ends, with the number of writers that they concern."""
 
     async def __aenter__(self) -> Self:
         self._start()
@@ -81,8 +90,7 @@ class Streams:
         """Close the connections. Writers and readers that are open get errors."""
         self._closed = True
         await self._tasks.aclose()
-        if self._own:
-            await self._redis.aclose()
+        await self._redis.aclose()
 
     def open(
         self,
@@ -199,15 +207,19 @@ class Streams:
 
     async def _entered(self, writer: StreamWriter) -> None:
         self._start()
-        if not self._writers:
-            self._writers[writer.generation.encode()] = writer
-            await self._ears.listen(self._store.ended_channel, self._ended)
+        channel = self._store.ended_channel(writer.key)
         self._writers[writer.generation.encode()] = writer
+        self._ends[channel] += 1
+        if self._ends[channel] == 1:
+            await self._ears.listen(channel, self._ended)
 
     def _left(self, writer: StreamWriter) -> None:
-        self._writers.pop(writer.generation.encode(), None)
-        if not self._writers:
-            self._ears.leave(self._store.ended_channel, self._ended)
+        channel = self._store.ended_channel(writer.key)
+        if self._writers.pop(writer.generation.encode(), None) is not None:
+            self._ends[channel] -= 1
+            if not self._ends[channel]:
+                del self._ends[channel]
+                self._ears.leave(channel, self._ended)
 
     def _ended(self, generation: bytes | None) -> None:
         """Somebody has ended a generation; None = that may have been missed."""

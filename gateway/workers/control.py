@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from gateway.auth.issue import sign_token
-from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, StreamStore, keep_functions
+from gateway.broker import ChannelLog, Connection, PresenceStore, RevocationStore, StreamStore, keep_functions
 from gateway.cache import AsyncCache
 from gateway.clock import SystemClock
 from gateway.config import Config
@@ -34,7 +34,6 @@ from gateway.publisher.messages import Rules
 from gateway.publisher.options import histories
 from gateway.relay.counters import RelayReports
 from gateway.relay.wiring import IngestParts, RelayParts
-from gateway.storage.redis import connect
 from gateway.streams.reaper import Reaper
 from gateway.workers.link import run_worker
 
@@ -45,7 +44,7 @@ LARGE_ANSWERS: Final = 16
 async def main(link: WorkerEnd, config: Config) -> None:
     """Serve the control port until the link says stop."""
     clock = SystemClock()
-    redis = connect(config.redis)
+    redis = Connection(config.redis)
     prefix = config.redis.prefix
     table = CounterTable(link.spec.counters_fd, link.spec.counters_rows, link.spec.generations)
     latency = (
@@ -56,8 +55,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
         else None
     )
     round_trip = partial(latency.record, names.OP_REDIS_ROUND_TRIP) if latency is not None else None
-    writing = CommandQueue(redis, round_trip=round_trip)
-    reading = CommandQueue(redis, batch=LARGE_ANSWERS, round_trip=round_trip)
+    writing = redis.queue(round_trip=round_trip)
+    reading = redis.queue(batch=LARGE_ANSWERS, round_trip=round_trip)
     fleet = Fleet(table, config.server.workers, clock)
     nodes = NodeRegistry(writing, table, fleet, clock, prefix=prefix, node=link.spec.node)
     bus = Bus(

@@ -104,7 +104,7 @@ class Traffic:
         channel = STREAM.format(number=number)
         key = channel.partition(":")[2]
         keys = [stream_key(self._prefix, key), stream_parts_key(self._prefix, key), stream_text_key(self._prefix, key)]
-        keys += [log_key(self._prefix, channel), meta_key(self._prefix, channel), streams_key(self._prefix)]
+        keys += [log_key(self._prefix, channel), meta_key(self._prefix, channel), streams_key(self._prefix, key)]
 
         def run(operation: str, *arguments: Any) -> None:
             outcome = script(keys, [operation, key, publish_channel(self._prefix, channel), generation, *arguments])

@@ -13,13 +13,13 @@ import pytest
 from redis import Redis
 from sqlalchemy import Insert, text
 
+from gateway.broker import Connection
 from gateway.config import Outbox
 from gateway.publisher.messages import History, Rules
 from gateway.relay import outbox_event
 from gateway.relay.events import TABLE
 from gateway.relay.schema import LEASES, create
 from gateway.relay.wiring import RelayParts
-from gateway.storage.redis import connect
 from gateway.storage.sql import Database
 from tests.support.postgresql import PostgresServer, postgres_server
 from tests.support.redis_server import RedisServer
@@ -70,7 +70,7 @@ class Backend:
         from gateway.config import Redis as RedisSettings
 
         settings = self.settings.model_copy(update=changes)
-        self._client = connect(RedisSettings(url=self.redis_url))
+        self._client = Connection(RedisSettings(url=self.redis_url))
         return RelayParts(settings, self._client, "gw", RULES)
 
     @contextlib.asynccontextmanager

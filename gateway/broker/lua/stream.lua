@@ -29,6 +29,8 @@
 -- left) · denied. The source runs as a script (EVALSHA) and as the function `gw_stream` (FCALL).
 local state, parts, whole, log, meta, due = unpack(KEYS)
 local operation, key, channel, generation = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local sharded = string.find(channel, '{', 1, true)
+local tell = sharded and 'SPUBLISH' or 'PUBLISH'
 local CHUNK_BYTES = 65536
 local EXTRA_BYTES = 65536
 local TOTAL_BYTES = 8388608
@@ -102,7 +104,7 @@ local function publish(record)
   local number = text_of(there.seq)
   redis.call('XADD', log, 'MAXLEN', LOGGED, number .. '-0', 'm', '-', 'd', record)
   redis.call('HSET', meta, 'epoch', generation, 'offset', number)
-  return redis.call('PUBLISH', channel, '@1 ' .. number .. ' ' .. generation .. ' -\n' .. record)
+  return redis.call(tell, channel, '@1 ' .. number .. ' ' .. generation .. ' -\n' .. record)
 end
 
 local function live_on()
@@ -134,7 +136,7 @@ local function finish(status, extra, by_producer)
     redis.call('PEXPIRE', each, text_of(there.remember_ms))
   end
   if not by_producer then
-    redis.call('PUBLISH', due, generation)
+    redis.call(tell, due, generation)
   end
 end
 
@@ -267,7 +269,7 @@ local function append()
     there.bytes = there.bytes + bytes
     redis.call('HSET', state, 'seq', text_of(there.seq), 'bytes', text_of(there.bytes), 'length', text_of(there.length))
   else
-    watchers = redis.call('PUBSUB', 'NUMSUB', channel)[2]
+    watchers = redis.call('PUBSUB', sharded and 'SHARDNUMSUB' or 'NUMSUB', channel)[2]
   end
   live_on()
   return answer('ok', watchers)
@@ -308,7 +310,7 @@ if operation == 'append' then
   return append()
 elseif operation == 'renew' then
   live_on()
-  return answer('ok', redis.call('PUBSUB', 'NUMSUB', channel)[2])
+  return answer('ok', redis.call('PUBSUB', sharded and 'SHARDNUMSUB' or 'NUMSUB', channel)[2])
 elseif operation == 'end' then
   local status = ARGV[5]
   if status ~= 'finished' and status ~= 'failed' and status ~= 'cancelled' and status ~= 'truncated' then

@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms fuzz idle faults soak proto lock clean
+.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms bench-cache fuzz idle faults soak proto lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench-encodings: $(DEV) ## Measure reading and writing in JSON, Protobuf and msg
 
 bench-forms: $(DEV) ## Measure encodings, compression and deltas side by side, about a minute (FORMS="--connections 1000")
 	@$(BIN)/python -m loadtest.forms $(FORMS)
+
+bench-cache: $(DEV) ## Measure hits of the response cache beside a plain GET, a few seconds
+	@$(BIN)/python -m gateway.cache.examples.cost
 
 SECONDS ?= 60
 fuzz: $(DEV) ## Feed damaged frames to every decoder (SECONDS=60)

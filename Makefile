@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms bench-peers fuzz idle faults faults-fleet soak load storm scale curves docs proto lock clean
+.PHONY: $(shell awk -F: '/^[a-z-]+:.*## /{print $$1}' $(firstword $(MAKEFILE_LIST)))
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench-encodings: $(DEV) ## Measure reading and writing in JSON, Protobuf and msg
 
 bench-forms: $(DEV) ## Measure encodings, compression and deltas side by side, about a minute (FORMS="--connections 1000")
 	@$(BIN)/python -m loadtest.forms $(FORMS)
+
+bench-cache: $(DEV) ## Measure hits of the response cache beside a plain GET, a few seconds
+	@$(BIN)/python -m gateway.cache.examples.cost
 
 bench-peers: $(DEV) loadtest/bench/node_modules ## Measure Centrifugo, Bun, ws, Socket.IO and others beside the gateway, 15 minutes (ARGS="--quick")
 	@$(BIN)/python -m loadtest.peers $(ARGS)

@@ -43,6 +43,21 @@ def require_javascript_sdk() -> str:
     return node
 
 
+def require_kustomize() -> tuple[str, ...]:
+    """The command that builds overlays: kustomize itself, or the one inside kubectl."""
+    if kustomize := shutil.which("kustomize"):
+        return (kustomize, "build")
+    kubectl = shutil.which("kubectl") or _missing(
+        "neither kustomize nor kubectl is on PATH (go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1)"
+    )
+    return (kubectl, "kustomize")
+
+
+def require_promtool() -> str:
+    """Path of promtool, which parses rules and runs them against made-up series."""
+    return shutil.which("promtool") or _missing("promtool is not on PATH (it is in Debian's package prometheus)")
+
+
 def _missing(what: str) -> NoReturn:
     if os.environ.get("NEXUS_REQUIRE_ALL") == "1":
         pytest.fail(f"{what}, and NEXUS_REQUIRE_ALL=1 allows no skips", pytrace=False)

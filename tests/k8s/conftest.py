@@ -1,0 +1,44 @@
+"""Every installation, built once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.control.conftest import Control
+from tests.support.kubernetes import EVERYTHING, INSTALLATIONS, Installation, build
+
+
+@pytest.fixture(scope="session", params=INSTALLATIONS)
+def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """One after the other: the overlays, and production with every component."""
+    return build(request.param, tmp_path_factory.mktemp("k8s"))
+
+
+@pytest.fixture(scope="session")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    return build("production", tmp_path_factory.mktemp("k8s"))
+
+
+@pytest.fixture(scope="session")
+def development(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    return build("development", tmp_path_factory.mktemp("k8s"))
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    return build(EVERYTHING, tmp_path_factory.mktemp("k8s"))
+
+
+@pytest.fixture
+async def exposition() -> AsyncIterator[str]:
+    """What `/metrics` says of a gateway with one worker."""
+    control = Control()
+    control.start_worker(0)
+    async with control.client() as client:
+        answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    yield answer.text
+    os.close(control.table.fd)

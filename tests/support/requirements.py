@@ -58,6 +58,11 @@ def require_promtool() -> str:
     return shutil.which("promtool") or _missing("promtool is not on PATH (it is in Debian's package prometheus)")
 
 
+def require_package_index(why: str) -> None:
+    """For tests that download the locked packages: `why` is what pip said when it could not."""
+    _missing(f"no package index can be reached: {why}")
+
+
 def _missing(what: str) -> NoReturn:
     if os.environ.get("NEXUS_REQUIRE_ALL") == "1":
         pytest.fail(f"{what}, and NEXUS_REQUIRE_ALL=1 allows no skips", pytrace=False)

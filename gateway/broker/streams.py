@@ -26,7 +26,7 @@ from protocol.redis_contract import (
 NAMESPACE: Final = "stream"
 """The namespace whose channels are token streams."""
 
-Mode = Literal["new", "replace", "restore"]
+Mode = Literal["new", "once", "replace", "restore", "adopt"]
 Ending = Literal["finished", "failed", "cancelled", "truncated"]
 OutcomeName = Literal["ok", "gone", "superseded", "active", "ended", "gap", "full", "denied"]
 
@@ -107,9 +107,14 @@ class StreamStore:
         """The Redis channel with the records of a stream."""
         return publish_channel(self._prefix, stream_channel(key))
 
-    def open(self, key: str, generation: str, owner: str, life: Life, mode: Mode) -> asyncio.Future[Outcome]:
-        """Register a generation: ok, active, superseded (only `restore`), or ended (it had been opened before)."""
-        return self._run("open", key, generation, owner, *life, mode)
+    def open(
+        self, key: str, generation: str, owner: str, life: Life, mode: Mode, producer: str = ""
+    ) -> asyncio.Future[Outcome]:
+        """Register a generation: ok, active, superseded (also one that was replaced), or ended (it had been opened
+        before; in mode `once`: another has finished). `adopt` takes over one that is registered, as `producer`; also
+        gone.
+        """
+        return self._run("open", key, generation, owner, *life, mode, producer)
 
     def append(self, key: str, generation: str, first: int, texts: Sequence[bytes]) -> asyncio.Future[Outcome]:
         """Append texts as the records from `first` on; what the stream has of them is left out. Renews the lease."""

@@ -6,6 +6,7 @@ nothing here reads a file at import.
 """
 
 from gateway.config.backend import Backend
+from gateway.config.cache import Cache
 from gateway.config.certificate import load_certificate
 from gateway.config.checks import warnings
 from gateway.config.keys import ApiKey
@@ -23,6 +24,7 @@ from gateway.config.model import (
     Server,
 )
 from gateway.config.namespace import Namespace
+from gateway.config.outbox import Outbox
 from gateway.config.streams import STREAM_NAMESPACE, Streams
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "ApiKey",
     "Auth",
     "Backend",
+    "Cache",
     "Config",
     "Control",
     "Delivery",
@@ -39,6 +42,7 @@ __all__ = [
     "Log",
     "Memory",
     "Namespace",
+    "Outbox",
     "Redis",
     "Server",
     "Streams",

@@ -12,10 +12,12 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.config.backend import Backend
 from gateway.config.base import Port, Seconds, Secret, Section, check_jwks_url, check_network, long_enough
+from gateway.config.cache import Cache
 from gateway.config.keys import ApiKey
 from gateway.config.limits import Limits
 from gateway.config.memory import Memory
 from gateway.config.namespace import Namespace
+from gateway.config.outbox import Outbox
 from gateway.config.streams import STREAM_NAMESPACE, STREAM_RULES, Streams
 
 MIN_SECRET_BYTES = 32
@@ -244,6 +246,8 @@ class Config(Section):
     memory: Memory = Memory()
     backend: Backend = Backend()
     streams: Streams = Streams()
+    cache: Cache = Cache()
+    outbox: Outbox = Outbox()
     log: Log = Log()
     namespaces: dict[Annotated[str, Field(pattern=NAMESPACE_NAME)], Namespace] = Field(
         default_factory=lambda: {"default": Namespace()}

@@ -12,10 +12,12 @@ from typing import Final, Literal
 import msgspec
 
 from gateway import __version__
+from gateway.control.caches import CacheKind
 from gateway.control.dashboard_recent import Rates, Recent
 from gateway.control.fleet import Fleet, State
 from gateway.control.health import readiness
 from gateway.control.latency import OperationLatency, SlowEntry, latency_report
+from gateway.control.relays import RelayState, relay_states
 from gateway.metrics import CounterTable
 from gateway.metrics.names import (
     CHANNELS,
@@ -39,7 +41,9 @@ from gateway.metrics.names import (
     SUBSCRIPTIONS,
     USERS,
 )
+from gateway.relay.counters import RelayReports
 
+NO_RELAYS: Final = RelayReports()
 SLOW_SHOWN: Final = 20
 """Slow operations in a document: the newest."""
 LEVELS: Final = (
@@ -157,10 +161,21 @@ class DashboardState(msgspec.Struct, frozen=True):
     redis: RedisState
     slow: list[SlowEntry]
     """Newest first."""
+    caches: list[CacheKind]
+    """Response caches of all backends, by kind; empty = nothing was counted yet."""
+    relays: list[RelayState] = []
+    """Of the outbox and of the ingest stream, where there are such."""
 
 
 def dashboard_state(
-    table: CounterTable, fleet: Fleet, recent: Recent, monotonic_s: float, wall_s: float
+    table: CounterTable,
+    fleet: Fleet,
+    recent: Recent,
+    monotonic_s: float,
+    wall_s: float,
+    *,
+    caches: list[CacheKind],
+    relays: RelayReports = NO_RELAYS,
 ) -> DashboardState:
     """The document for this moment."""
     rows = [table.row(index).tolist() for index in range(table.rows)]
@@ -198,6 +213,8 @@ def dashboard_state(
         workers=_workers(table, fleet, rows, wall_s),
         redis=_redis(running, recent, sums),
         slow=sorted(report.slow, key=lambda entry: entry.time, reverse=True)[:SLOW_SHOWN],
+        caches=caches,
+        relays=relay_states(relays),
     )
 
 

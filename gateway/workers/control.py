@@ -5,18 +5,36 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from contextlib import nullcontext
 from functools import partial
 from typing import Final
 
 from gateway.auth.issue import sign_token
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, StreamStore, keep_functions
+from gateway.cache import AsyncCache
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.control import Bus, ControlParts, ControlServer, Dashboard, Fleet, NodeRegistry, build_app
+from gateway.control import (
+    Asking,
+    Bus,
+    CacheReport,
+    ControlParts,
+    ControlServer,
+    Dashboard,
+    Fleet,
+    NodeRegistry,
+    build_app,
+    demo_model,
+)
+from gateway.control.demo_ask import cache_options
 from gateway.control.server import open_listeners
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.processes import WorkerEnd
+from gateway.publisher.messages import Rules
+from gateway.publisher.options import histories
+from gateway.relay.counters import RelayReports
+from gateway.relay.wiring import IngestParts, RelayParts
 from gateway.storage.redis import connect
 from gateway.streams.reaper import Reaper
 from gateway.workers.link import run_worker
@@ -51,17 +69,37 @@ async def main(link: WorkerEnd, config: Config) -> None:
         prefix=prefix,
     )
 
-    def sign(user: str, ttl_s: float, channels: tuple[str, ...] = ()) -> str:
+    def sign(user: str, ttl_s: float, channels: tuple[str, ...] = (), channel: str = "") -> str:
         auth = config.auth
         return sign_token(
             auth.hmac_secret,
             user=user,
             issued_at=clock.time(),
             ttl_s=ttl_s,
+            channel=channel,
             channels=channels,
             audience=auth.audience,
             issuer=auth.issuer,
         )
+
+    caches = CacheReport(reading, prefix=prefix)
+
+    def sign_for(user: str, ttl_s: float, channel: str) -> str:
+        return sign(user, ttl_s, channel=channel)
+
+    asking = None
+    if config.control.demo and config.streams.enabled and config.auth.hmac_secret:
+        cache = AsyncCache(config.redis.url, prefix=prefix, options=cache_options())
+        asking = Asking(cache, demo_model.answer, sign_for, clock)
+    rules = Rules(
+        namespaces=histories(config),
+        max_bytes=config.limits.publication_bytes,
+        channel_length=config.limits.channel_length,
+    )
+    outbox = RelayParts(config.outbox, redis, prefix, rules) if config.outbox.url else None
+    ingest = IngestParts(config.outbox, redis, prefix, rules, clock) if config.outbox.ingest else None
+    relays = [part for part in (outbox, ingest) if part is not None]
+    reports = RelayReports(outbox.report if outbox else None, ingest.report if ingest else None)
 
     checked = config.auth.hmac_secret and not config.auth.insecure
     dashboard = Dashboard(
@@ -71,6 +109,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
         clock,
         publication_bytes=config.limits.publication_bytes,
         sign=sign if checked else None,
+        caches=caches,
+        relays=reports,
     )
     app = build_app(
         ControlParts(
@@ -81,19 +121,26 @@ async def main(link: WorkerEnd, config: Config) -> None:
             fleet=fleet,
             nodes=nodes,
             sign=sign if config.auth.hmac_secret else None,
+            asking=asking,
             latency=latency,
             dashboard=dashboard,
+            caches=caches,
+            relays=reports,
         )
     )
     listening = [socket.socket(fileno=fd) for fd in link.spec.listening]
     server = ControlServer(app, listening or open_listeners(config.control.host, config.control.port), link.ready)
     get_logger().info("control listening", host=config.control.host, port=config.control.port)
     try:
-        async with asyncio.TaskGroup() as group:
+        async with asking or nullcontext(), asyncio.TaskGroup() as group:
             background = [
                 group.create_task(part)
-                for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing), dashboard.run())
+                for part in (
+                    *(writing.run(), reading.run(), nodes.run(), keep_functions(writing)),
+                    *(dashboard.run(), caches.run()),
+                )
             ]
+            background += [group.create_task(part.run()) for part in relays]
             if config.streams.enabled:
                 background.append(group.create_task(Reaper(StreamStore(writing, reading, prefix=prefix)).run()))
             serving = group.create_task(server.run_until_stopped())
@@ -103,6 +150,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
             for task in background:
                 task.cancel()
     finally:
+        if outbox is not None:
+            await outbox.aclose()
         await redis.aclose()
 
 

@@ -28,19 +28,19 @@ BROWSER_ARGUMENTS = (
 def require_browser() -> str:
     """Path of a Chromium."""
     found = (shutil.which(name) for name in BROWSERS)
-    return next(filter(None, found), None) or _missing("Chromium is not on PATH (Debian: apt-get install chromium)")
+    return next(filter(None, found), None) or missing("Chromium is not on PATH (Debian: apt-get install chromium)")
 
 
 def require_node() -> str:
     """Path of Node.js."""
-    return shutil.which("node") or _missing("Node.js is not on PATH (Debian: apt-get install nodejs npm)")
+    return shutil.which("node") or missing("Node.js is not on PATH (Debian: apt-get install nodejs npm)")
 
 
 def require_javascript_sdk() -> str:
     """Path of Node.js, for a script beside which `npm ci` has put the official JavaScript SDK."""
     node = require_node()
     if not (SDK_TESTS / "node_modules" / "centrifuge").is_dir():
-        _missing(f"the JavaScript SDK is not installed (`npm ci` in {SDK_TESTS}; `make test` does it)")
+        missing(f"the JavaScript SDK is not installed (`npm ci` in {SDK_TESTS}; `make test` does it)")
     return node
 
 
@@ -48,7 +48,7 @@ def require_kustomize() -> tuple[str, ...]:
     """The command that builds overlays: kustomize itself, or the one inside kubectl."""
     if kustomize := shutil.which("kustomize"):
         return (kustomize, "build")
-    kubectl = shutil.which("kubectl") or _missing(
+    kubectl = shutil.which("kubectl") or missing(
         "neither kustomize nor kubectl is on PATH (go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1)"
     )
     return (kubectl, "kustomize")
@@ -56,7 +56,7 @@ def require_kustomize() -> tuple[str, ...]:
 
 def require_promtool() -> str:
     """Path of promtool, which parses rules and runs them against made-up series."""
-    return shutil.which("promtool") or _missing("promtool is not on PATH (it is in Debian's package prometheus)")
+    return shutil.which("promtool") or missing("promtool is not on PATH (it is in Debian's package prometheus)")
 
 
 def require_package_index() -> None:
@@ -65,7 +65,24 @@ def require_package_index() -> None:
         pytest.skip(f"downloads every locked package: only with {REQUIRE_ALL}=1")
 
 
-def _missing(what: str) -> NoReturn:
+def require_postgresql() -> Path:
+    """Folder of the programs of a PostgreSQL server: those on PATH, else the newest of Debian's packages."""
+    server = shutil.which("postgres")
+    found = (
+        [Path(server).resolve()] if server else sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_version)
+    )
+    if not found:
+        missing("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    return found[-1].parent
+
+
+def _version(server: Path) -> int:
+    """15 for `/usr/lib/postgresql/15/bin/postgres`."""
+    return int(server.parts[-3]) if server.parts[-3].isdigit() else 0
+
+
+def missing(what: str) -> NoReturn:
+    """Skip, or fail where nothing may be skipped. `what`: what is not there, and how to get it."""
     if os.environ.get(REQUIRE_ALL) == "1":
         pytest.fail(f"{what}, and {REQUIRE_ALL}=1 allows no skips", pytrace=False)
     pytest.skip(what)

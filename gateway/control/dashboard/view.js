@@ -33,7 +33,9 @@ export function show(state, onDrain) {
   showWorkers(state, onDrain);
   showMemory(state.memory);
   showRedis(state.redis, state.time);
+  showRelays(state.relays);
   showLatency(state.latency);
+  showCaches(state.caches);
   showSlow(state);
   showTallies(state.tallies);
 }
@@ -117,6 +119,24 @@ function showRedis(redis, now) {
   text("redis-note", redis.lost ? `${plural(redis.lost, "connection")} lost since the start` : "No connection was lost since the start");
 }
 
+function showRelays(relays) {
+  list($("relays"), relays, () => element("li", "relay", element("strong"), element("span", "state"), element("span", "facts-line")), (item, relay) => {
+    const [name, state, facts] = item.children;
+    const { pool } = relay;
+    item.dataset.state = relay.state;
+    set(name, relay.source);
+    set(state, relay.trouble ? `${relay.state}: ${relay.trouble}` : relay.state);
+    set(facts, [
+      `${count(relay.waiting)} waiting${relay.waiting ? `, the oldest for ${span(relay.oldest_s)}` : ""}`,
+      `${count(relay.published)} published`, `${count(relay.retried)} retried`,
+      relay.source === "outbox" ? plural(relay.dead_now, "dead letter") : `${count(relay.dead)} given up`,
+      relay.dropped && `${count(relay.dropped)} dropped`,
+      pool && `SQL connections: ${pool.checked_out} in use, ${pool.checked_in} free, ${pool.overflow} above ${pool.size}, ${pool.waiting} waited for`,
+    ].filter(Boolean).join(" · "));
+  });
+  $("relays-card").hidden = !relays.length;
+}
+
 function showLatency(operations) {
   const columns = ["avg_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms"];
   const make = () => {
@@ -132,6 +152,24 @@ function showLatency(operations) {
   });
   $("latency").parentElement.hidden = !operations.length;
   $("latency-empty").hidden = operations.length > 0;
+}
+
+function showCaches(kinds) {
+  const columns = ["hits", "local", "redis", "coalesced", "stale", "misses", "bypasses"];
+  const more = new Set(["local", "redis", "coalesced", "stale", "bypasses"]);
+  const make = () => {
+    const heading = element("th");
+    heading.scope = "row";
+    return element("tr", "", heading, element("td"), ...columns.map((name) => element("td", more.has(name) ? "more" : "")), element("td"));
+  };
+  list($("caches"), kinds, make, (row, kind) => {
+    const [name, hitRate, ...cells] = row.children;
+    set(name, kind.kind.replaceAll("_", " "));
+    set(hitRate, kind.hits + kind.misses ? `${(kind.hit_rate * 100).toFixed(1)} %` : "–");
+    columns.forEach((column, index) => set(cells[index], count(kind[column])));
+    set(cells.at(-1), bytes(kind.bytes_saved));
+  });
+  $("caches-card").hidden = !kinds.length;
 }
 
 function showSlow({ slow, time }) {

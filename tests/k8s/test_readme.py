@@ -29,7 +29,7 @@ def test_its_commands_name_files_and_secrets_that_there_are(production: Installa
     paths = re.findall(r"\bk8s/[\w./-]+", block)
     assert len(paths) >= 4
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    assert f"-n {production.of('Namespace')[0]['metadata']['name']} create secret" in block
+    assert f"--namespace={production.of('Namespace')[0]['metadata']['name']} create secret" in block
 
 
 def test_its_timeline_is_the_sum_of_the_settings(production: Installation, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,9 @@ FIRES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         "6m",
         {"pod": "a"},
     ),
+    "NexusGatewayOutboxStuck": ({"gateway_outbox_up{POD}": "0x10"}, "4m", {}),
+    "NexusGatewayRelayLate": ({"gateway_outbox_oldest_seconds{POD}": "90x20"}, "10m", {}),
+    "NexusGatewayDeadLetters": ({"gateway_outbox_dead{POD}": "2x10"}, "3m", {}),
     "NexusGatewayBackendFails": ({'gateway_backend_circuits_opened_total{POD,worker="edge-1"}': "0x3 1x10"}, "6m", {}),
     "NexusGatewayEventsDropped": (
         {'gateway_lifecycle_events_dropped_total{POD,worker="edge-1"}': "0x3 1x10"},
@@ -201,7 +205,10 @@ def promtool_test(alert: str, tmp_path: Path, *, healthy: bool = False) -> str:
     (tmp_path / "rule.yaml").write_text(yaml.safe_dump({"groups": [{"name": "alerts", "rules": [bare]}]}))
     fed = [each for metric, values in given.items() for each in series(metric, values)]
     if healthy:
-        fed = [{**each, "values": "1x30" if "redis_connected" in each["series"] else "0x30"} for each in fed]
+        fed = [
+            {**each, "values": "1x30" if re.search("redis_connected|outbox_up", each["series"]) else "0x30"}
+            for each in fed
+        ]
         fed.append({"series": f"gateway_build_info{{{POD}}}", "values": "1x30"})
     namespace = {"namespace": "n"} if fed else {}
     fires = [{"exp_labels": {"severity": rule["labels"]["severity"], **namespace, **labels}}]

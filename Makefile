@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms fuzz idle faults soak docs proto lock licences sbom audit dist clean
+.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms bench-peers fuzz idle faults soak load storm scale curves docs proto lock licences sbom audit dist clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ help: ## This list
 demo: $(RUNTIME) ## Set everything up and serve, with a demo page (ARGS="--port 8001 …")
 	@$(BIN)/nexus-gateway demo $(ARGS)
 
-test: $(DEV) tests/sdk/node_modules ## Set everything up and run all tests (ARGS="tests/hub -k …")
+test: $(DEV) tests/sdk/node_modules loadtest/bench/node_modules ## Set everything up and run all tests (ARGS="tests/hub -k …")
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(DEV) ## Style and types
@@ -34,6 +34,9 @@ bench-encodings: $(DEV) ## Measure reading and writing in JSON, Protobuf and msg
 bench-forms: $(DEV) ## Measure encodings, compression and deltas side by side, about a minute (FORMS="--connections 1000")
 	@$(BIN)/python -m loadtest.forms $(FORMS)
 
+bench-peers: $(DEV) loadtest/bench/node_modules ## Measure Centrifugo, Bun, ws, Socket.IO and others beside the gateway, 15 minutes (ARGS="--quick")
+	@$(BIN)/python -m loadtest.peers $(ARGS)
+
 SECONDS ?= 60
 fuzz: $(DEV) ## Feed damaged frames to every decoder (SECONDS=60)
 	@$(BIN)/python -m loadtest.fuzz --seconds $(SECONDS) $(ARGS)
@@ -50,6 +53,20 @@ faults: $(DEV) ## Break what is around the gateway, count what clients lose, abo
 MINUTES ?= 10
 soak: $(DEV) ## Clients come and go while workers are rolled; what is left of them? (MINUTES=10)
 	@$(BIN)/python -m loadtest.soak --minutes $(MINUTES) $(ARGS)
+
+load: $(DEV) ## Locust: users of all kinds and of the API, with thresholds, about a minute (ARGS="--scale 5")
+	@$(BIN)/python -m loadtest.load $(ARGS)
+
+storm: $(DEV) ## 10,000 clients at once, a worker killed, churn, a rolling reload, two minutes (ARGS="--clients 2000")
+	@$(BIN)/python -m loadtest.storm $(ARGS)
+
+CONNECTIONS ?= 100000
+scale: $(DEV) ## Hold very many connections on this machine, two minutes (CONNECTIONS=100000)
+	@$(BIN)/python -m loadtest.scale --connections $(CONNECTIONS) $(ARGS)
+
+curves: $(DEV) ## What grows with connections, channels and workers, about ten minutes (ARGS="--small")
+	@$(BIN)/python -m loadtest.scale.curves $(ARGS)
+
 
 docs: $(DEV) ## Write the generated tables of the documentation anew
 	@$(BIN)/python -m tests.docs.generated
@@ -80,7 +97,7 @@ dist: $(DEV) ## Build wheel and source distribution into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null && ls dist
 
 clean: ## Remove what the other words have made
-	@rm -rf $(VENV) artifacts dist bench.json tests/sdk/node_modules loadtest/bench/node_modules \
+	@rm -rf $(VENV) artifacts dist bench.json tests/sdk/node_modules loadtest/bench/node_modules loadtest/bench/centrifugo/bin \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
@@ -112,3 +129,10 @@ tests/sdk/node_modules: tests/sdk/package-lock.json
 	@if command -v npm >/dev/null; then \
 	  echo "Installing the JavaScript SDK for its tests …" && cd tests/sdk && npm ci --silent --no-audit --no-fund; \
 	else echo "npm not found: the tests of the JavaScript SDK will skip"; fi
+
+# Peers of the bench that come from npm. Without npm they are not measured, and the tests that start them skip.
+loadtest/bench/node_modules: loadtest/bench/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "Installing the peers that come from npm …" && cd loadtest/bench && \
+	  npm ci --ignore-scripts --silent --no-audit --no-fund && touch node_modules; \
+	else echo "npm not found: Bun, ws and Socket.IO are not measured"; fi

@@ -11,7 +11,7 @@ DEV := $(VENV)/.dev
 .PHONY: $(shell awk -F: '/^[a-z-]+:.*## /{print $$1}' $(firstword $(MAKEFILE_LIST)))
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME) ## Set everything up and serve, with a demo page (ARGS="--port 8001 …")
 	@$(BIN)/nexus-gateway demo $(ARGS)
@@ -88,8 +88,22 @@ lock: $(DEV) ## Write the lock files anew
 	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file=$$file "$$@" pyproject.toml || exit 1; \
 	done
 
+SUPPLY := PYTHONPATH=.ci $(BIN)/python -m supply
+
+licences: $(DEV) ## Write THIRD-PARTY.md anew, and see that every licence may be shipped (after lock)
+	@$(SUPPLY).licences
+
+sbom: $(DEV) ## Write the bill of materials of the locked dependencies, dist/sbom.cdx.json (CycloneDX)
+	@$(SUPPLY).sbom dist/sbom.cdx.json
+
+audit: $(DEV) ## Ask for known vulnerabilities of the locked dependencies; status 3 = nobody answered
+	@$(SUPPLY).audit $(ARGS); status=$$?; [ $$status -eq 0 ] || echo "make audit: status $$status" >&2; exit $$status
+
+dist: $(DEV) ## Build wheel and source distribution into dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null && ls dist
+
 clean: ## Remove what the other words have made
-	@rm -rf $(VENV) artifacts bench.json tests/sdk/node_modules loadtest/bench/node_modules loadtest/bench/centrifugo/bin \
+	@rm -rf $(VENV) artifacts dist bench.json tests/sdk/node_modules loadtest/bench/node_modules loadtest/bench/centrifugo/bin \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:

@@ -186,9 +186,7 @@ class Supervisor:
 
     def _draining(self, config: Config) -> tuple[float, float]:
         """The window for edge workers to drain in, and the time after which they are killed."""
-        window_s = config.server.drain_window_s
-        handshakes_s = config.limits.connect_timeout_s
-        return window_s, window_s + handshakes_s + config.limits.close_timeout_s + self._timing.drain_margin_s
+        return config.server.drain_window_s, self._timing.longest_drain_s(config)
 
     async def _reload_when_asked(self, asked: asyncio.Event) -> None:
         """Runs until cancelled."""

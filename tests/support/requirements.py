@@ -14,6 +14,7 @@ from loadtest.bench.errors import BenchError
 from loadtest.bench.redis_server import redis_binary
 from loadtest.bench.servers import centrifugo, npm
 
+REQUIRE_ALL = "NEXUS_REQUIRE_ALL"
 SDK_TESTS = Path(__file__).parents[1] / "sdk"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER_ARGUMENTS = (
@@ -45,6 +46,27 @@ def require_javascript_sdk() -> str:
     if not (SDK_TESTS / "node_modules" / "centrifuge").is_dir():
         missing(f"the JavaScript SDK is not installed (`npm ci` in {SDK_TESTS}; `make test` does it)")
     return node
+
+
+def require_kustomize() -> tuple[str, ...]:
+    """The command that builds overlays: kustomize itself, or the one inside kubectl."""
+    if kustomize := shutil.which("kustomize"):
+        return (kustomize, "build")
+    kubectl = shutil.which("kubectl") or missing(
+        "neither kustomize nor kubectl is on PATH (go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1)"
+    )
+    return (kubectl, "kustomize")
+
+
+def require_promtool() -> str:
+    """Path of promtool, which parses rules and runs them against made-up series."""
+    return shutil.which("promtool") or missing("promtool is not on PATH (it is in Debian's package prometheus)")
+
+
+def require_package_index() -> None:
+    """For tests that download the locked packages, a minute's work: only where everything is asked for."""
+    if os.environ.get(REQUIRE_ALL) != "1":
+        pytest.skip(f"downloads every locked package: only with {REQUIRE_ALL}=1")
 
 
 def require_postgresql() -> Path:
@@ -86,6 +108,6 @@ def require_centrifugo() -> None:
 
 def missing(what: str) -> NoReturn:
     """Skip, or fail where nothing may be skipped. `what`: what is not there, and how to get it."""
-    if os.environ.get("NEXUS_REQUIRE_ALL") == "1":
-        pytest.fail(f"{what}, and NEXUS_REQUIRE_ALL=1 allows no skips", pytrace=False)
+    if os.environ.get(REQUIRE_ALL) == "1":
+        pytest.fail(f"{what}, and {REQUIRE_ALL}=1 allows no skips", pytrace=False)
     pytest.skip(what)

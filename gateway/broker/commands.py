@@ -16,13 +16,14 @@ from redis.exceptions import (
     BusyLoadingError,
     MasterDownError,
     NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
     TryAgainError,
 )
 
-from gateway.errors import BrokerBusy, BrokerError, BrokerRefused, BrokerUnavailable
+from gateway.errors import BrokerBusy, BrokerError, BrokerFull, BrokerRefused, BrokerUnavailable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as RedisClient
@@ -36,6 +37,9 @@ BATCH: Final = 500
 
 PASSING: Final = (BusyLoadingError, MasterDownError, ReadOnlyError, TryAgainError)
 """Errors of a Redis that starts, or that has just stopped being the master: nothing was done, and soon it works."""
+
+FULL: Final = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN")
+"""How other errors begin with which Redis refuses whatever anybody wants to write."""
 
 Argument = bytes | str | int | float
 
@@ -141,6 +145,10 @@ class CommandQueue:
                     self._waiting_bytes -= sum(waiting.command.size for waiting in batch)
                     self._operations -= sum(waiting.command.operations for waiting in batch)
                     await self._send(batch)
+                    task = asyncio.current_task()
+                    if task is not None and task.cancelling():
+                        # redis-py may make a time-out of a cancellation that comes while it reads.
+                        raise asyncio.CancelledError
         finally:
             for waiting in (*batch, *self._waiting):
                 _settle(waiting.done, BrokerUnavailable("the gateway is stopping"))
@@ -161,6 +169,10 @@ class CommandQueue:
         for waiting, answer in zip(batch, answers, strict=True):
             if isinstance(answer, NoScriptError):
                 _settle(waiting.done, ScriptUnknown(str(answer)))
+            elif isinstance(answer, OutOfMemoryError) or (
+                isinstance(answer, ResponseError) and str(answer).startswith(FULL)
+            ):
+                _settle(waiting.done, BrokerFull(str(answer)))
             elif isinstance(answer, ResponseError) and not isinstance(answer, PASSING):
                 _settle(waiting.done, BrokerRefused(str(answer)))
             elif isinstance(answer, RedisError):

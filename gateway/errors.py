@@ -31,7 +31,8 @@
         ├── BrokerUnavailable Redis cannot be reached; temporary
         │   └── PublishFailed a backend's publication, after all its attempts; carries their number
         ├── BrokerBusy        too many operations wait for Redis; temporary
-        ├── BrokerRefused     Redis answered with an error (permissions, out of memory)
+        ├── BrokerRefused     Redis answered with an error (permissions, a key of another type)
+        │   └── BrokerFull    Redis takes nothing from anybody at the moment (out of memory, cannot write to its disk)
         └── PublisherClosed   the publisher was not entered, or is closed
 
 `protocol.errors.ProtocolError` is not here: the protocol package stands on its own.
@@ -104,6 +105,10 @@ class BrokerBusy(BrokerError):
 
 class BrokerRefused(BrokerError):
     """Redis answered with an error."""
+
+
+class BrokerFull(BrokerRefused):
+    """Redis takes nothing from anybody at the moment."""
 
 
 class PublishInvalid(GatewayError, ValueError):

@@ -17,13 +17,14 @@ from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
     NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
     TryAgainError,
 )
 
-from gateway.errors import BrokerBusy, BrokerError, BrokerRefused, BrokerUnavailable
+from gateway.errors import BrokerBusy, BrokerError, BrokerFull, BrokerRefused, BrokerUnavailable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as RedisClient
@@ -38,6 +39,9 @@ BATCH: Final = 500
 PASSING: Final = (BusyLoadingError, ClusterDownError, MasterDownError, ReadOnlyError, TryAgainError)
 """Errors of a Redis that starts, or that has just stopped being the master, or has not all of a slot: nothing was done,
 and soon it works."""
+
+FULL: Final = ("MISCONF", "NOREPLICAS")
+"""How other errors begin with which Redis refuses whatever anybody wants to write."""
 
 Argument = bytes | str | int | float
 
@@ -164,6 +168,10 @@ class CommandQueue:
                     self._waiting_bytes -= sum(waiting.command.size for waiting in batch)
                     self._operations -= sum(waiting.command.operations for waiting in batch)
                     await self._send(batch)
+                    task = asyncio.current_task()
+                    if task is not None and task.cancelling():
+                        # redis-py may make a time-out of a cancellation that comes while it reads.
+                        raise asyncio.CancelledError
         finally:
             for waiting in (*batch, *self._waiting):
                 settle(waiting.done, BrokerUnavailable("the gateway is stopping"))
@@ -189,6 +197,8 @@ def meaning(answer: object) -> object:
     """Redis' answer, or redis-py's error, as what the future gives or raises."""
     if isinstance(answer, NoScriptError):
         return ScriptUnknown(str(answer))
+    if isinstance(answer, OutOfMemoryError) or (isinstance(answer, ResponseError) and str(answer).startswith(FULL)):
+        return BrokerFull(str(answer))
     if isinstance(answer, ResponseError) and not isinstance(answer, PASSING):
         return BrokerRefused(str(answer))
     if isinstance(answer, RedisError):

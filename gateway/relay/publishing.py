@@ -13,15 +13,13 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from gateway.errors import BrokerError, BrokerRefused, BrokerUnavailable, PublishInvalid
+from gateway.errors import BrokerError, BrokerFull, BrokerRefused, BrokerUnavailable, PublishInvalid
 from gateway.publisher.messages import MAX_KEY_LENGTH, Message, Prepared, RawJSON, Rules
 from gateway.publisher.sending import Sender
 from gateway.relay.rows import Row
 
 WINDOW: Final = 500
 """Rows in one round trip: as many commands as the queue sends at once, so that they succeed or fail together."""
-FULL: Final = ("OOM", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS", "CLUSTERDOWN", "READONLY", "LOADING")
-"""What Redis says when it takes nothing from anybody: no fault of the row."""
 
 
 class Outcome(NamedTuple):
@@ -85,7 +83,7 @@ class RowPublisher:
             error = answer.exception()
             if error is None:
                 outcome.published.append(row)
-            elif isinstance(error, BrokerUnavailable) or str(error).startswith(FULL):
+            elif isinstance(error, BrokerUnavailable | BrokerFull):
                 away = str(error) or type(error).__name__
             elif isinstance(error, BrokerRefused):
                 outcome.refused.append((row, str(error)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -25,6 +25,8 @@ from gateway.errors import SqlError, SqlRefused, SqlUnavailable
 
 SQLITE_POOL: Final = 4
 SQLITE_OVERFLOW: Final = 2
+PATIENCE_S: Final = 3.0
+"""Time that a transaction has to begin or end when whoever wants it is cancelled."""
 BUSY_TIMEOUT_MS: Final = 5000
 """Time that SQLite waits for another process's transaction."""
 GONE: Final = (
@@ -81,15 +83,18 @@ class Database:
     async def session(self) -> AsyncIterator[AsyncSession]:
         """One transaction: committed at the end, rolled back when something is raised. Raises SqlError."""
         with _sql_errors():
-            async with AsyncSession(self._engine, expire_on_commit=False, autoflush=False) as session:
+            session = AsyncSession(self._engine, expire_on_commit=False, autoflush=False)
+            try:
                 self._waiting += 1
                 try:
-                    await session.connection()
+                    await _undisturbed(session.connection())
                 finally:
                     self._waiting -= 1
-                # On the way out of an exception, cancellation included, AsyncSession rolls back.
                 yield session
-                await session.commit()
+                await _undisturbed(session.commit())
+            finally:
+                # Rolls back what is not committed.
+                await _undisturbed(session.close())
 
     def pool_status(self) -> PoolStatus:
         """What the pool holds. Asks nobody."""
@@ -195,6 +200,19 @@ def _url(text: str, driver: str) -> URL:
         mode = url.query["sslmode"]
         url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
     return url
+
+
+async def _undisturbed(work: Coroutine[Any, Any, Any]) -> None:
+    """`work`, in whose middle nobody is cancelled but after it: a connection that is abandoned while a transaction
+    begins or ends would hold its locks. What takes too long is cancelled all the same."""
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=PATIENCE_S)
+        if not task.cancel() and not task.cancelled():
+            task.exception()  # looked at: the cancellation is what is told
+        raise
 
 
 @contextlib.contextmanager

@@ -15,20 +15,14 @@ from sqlalchemy import Insert, text
 
 from gateway.broker import Connection
 from gateway.config import Outbox
-from gateway.publisher.messages import History, Rules
 from gateway.relay import outbox_event
 from gateway.relay.events import TABLE
 from gateway.relay.schema import LEASES, create
 from gateway.relay.wiring import RelayParts
 from gateway.storage.sql import Database
+from tests.relay.relay_process import RULES
 from tests.support.postgresql import PostgresServer, postgres_server
 from tests.support.redis_server import RedisServer
-
-RULES = Rules(
-    namespaces={"default": None, "chat": History(100_000, 300)},
-    max_bytes=100_000,
-    channel_length=255,
-)
 
 
 class Backend:

@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms fuzz idle faults soak load storm scale curves docs proto lock clean
+.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms bench-peers fuzz idle faults soak load storm scale curves docs proto lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ help: ## This list
 demo: $(RUNTIME) ## Set everything up and serve, with a demo page (ARGS="--port 8001 …")
 	@$(BIN)/nexus-gateway demo $(ARGS)
 
-test: $(DEV) tests/sdk/node_modules ## Set everything up and run all tests (ARGS="tests/hub -k …")
+test: $(DEV) tests/sdk/node_modules loadtest/bench/node_modules ## Set everything up and run all tests (ARGS="tests/hub -k …")
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(DEV) ## Style and types
@@ -33,6 +33,9 @@ bench-encodings: $(DEV) ## Measure reading and writing in JSON, Protobuf and msg
 
 bench-forms: $(DEV) ## Measure encodings, compression and deltas side by side, about a minute (FORMS="--connections 1000")
 	@$(BIN)/python -m loadtest.forms $(FORMS)
+
+bench-peers: $(DEV) loadtest/bench/node_modules ## Measure Centrifugo, Bun, ws, Socket.IO and others beside the gateway, 15 minutes (ARGS="--quick")
+	@$(BIN)/python -m loadtest.peers $(ARGS)
 
 SECONDS ?= 60
 fuzz: $(DEV) ## Feed damaged frames to every decoder (SECONDS=60)
@@ -80,7 +83,7 @@ lock: $(DEV) ## Write the lock files anew
 	done
 
 clean: ## Remove what the other words have made
-	@rm -rf $(VENV) artifacts bench.json tests/sdk/node_modules loadtest/bench/node_modules \
+	@rm -rf $(VENV) artifacts bench.json tests/sdk/node_modules loadtest/bench/node_modules loadtest/bench/centrifugo/bin \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
@@ -112,3 +115,10 @@ tests/sdk/node_modules: tests/sdk/package-lock.json
 	@if command -v npm >/dev/null; then \
 	  echo "Installing the JavaScript SDK for its tests …" && cd tests/sdk && npm ci --silent --no-audit --no-fund; \
 	else echo "npm not found: the tests of the JavaScript SDK will skip"; fi
+
+# Peers of the bench that come from npm. Without npm they are not measured, and the tests that start them skip.
+loadtest/bench/node_modules: loadtest/bench/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "Installing the peers that come from npm …" && cd loadtest/bench && \
+	  npm ci --ignore-scripts --silent --no-audit --no-fund && touch node_modules; \
+	else echo "npm not found: Bun, ws and Socket.IO are not measured"; fi

@@ -39,7 +39,7 @@ class Computing:
         first = flight is None
         if flight is None:
             flight = self._flights[digest] = self._flight(kind, digest, compute, until)
-            self._session.tasks.spawn(self._run(kind, flight))
+            self._session.start(flight, self._run(kind, flight))
         while flight.text.ending is None:
             await flight.text.wait_changed()
         level: Level = "produced" if first and flight.led and not flight.found else "coalesced"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from redis.asyncio import Redis as RedisClient
 
 from gateway.breaker import Breaker
 from gateway.broker import CommandQueue, StoredStream, StreamStore
-from gateway.cache.flight import Bus
+from gateway.cache.flight import Bus, Flight
 from gateway.cache.options import Options
 from gateway.cache.remote import Remote
 from gateway.cache.reporting import Reporter
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 TEXT: Final = "cache-"
 """What the keys of streams with answers begin with."""
 WRITE_S: Final = 2.0
-"""Time to store a value; nobody waits for it."""
+"""Time to store a value, for which nobody waits; also at the end, for what is not stored yet."""
 READ_BATCH: Final = 16
 """Streams that are read in one round trip."""
 
@@ -54,8 +55,8 @@ class Session:
         self.pool = pool
         self.bus = bus
         self.stream_options = options
-        self.tasks = TaskScope(_broken)
-        """Answers that are being made."""
+        self._tasks = TaskScope(_broken)
+        self._flights: dict[asyncio.Task[None], Flight] = {}
         self._reads = reads
         self._prefix = prefix
         self._reporter = reporter
@@ -88,6 +89,12 @@ class Session:
         session._background.spawn(reporter.run())
         return session
 
+    def start(self, flight: Flight, run: Coroutine[Any, Any, None]) -> None:
+        """Run a flight, whether or not its callers stay."""
+        task = self._tasks.spawn(run)
+        self._flights[task] = flight
+        task.add_done_callback(self._landed)
+
     async def look(self, digest: str) -> tuple[StoredStream | None, bytes | None]:
         """The stream with the answer, and the refusal, in one round trip."""
         stored = self.bus.store.read(TEXT + digest)
@@ -95,13 +102,18 @@ class Session:
         return await stored, await refusal
 
     async def aclose(self) -> None:
-        """What is being made is told to have stopped, so that others take over."""
-        await self.tasks.aclose()
+        """What is there is brought to Redis; what is being made is told to have stopped, so that others take over."""
+        if made := [task for task, flight in self._flights.items() if flight.text.ending is not None]:
+            await asyncio.wait(made, timeout=WRITE_S)
+        await self._tasks.aclose()
         await self._reporter.tell()
         await self.bus.remote.aclose()
         await self._background.aclose()
         await self.bus.streams.aclose()
         await self.client.aclose()
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        del self._flights[task]
 
 
 def value_of(stored: StoredStream) -> Value:

@@ -44,7 +44,7 @@ class Streaming:
         flight = self._flights[digest] = StreamedFlight(
             self._session.bus, plan, producer, self._context.options.error_ttl_s
         )
-        self._session.tasks.spawn(self._run(kind, flight))
+        self._session.start(flight, self._run(kind, flight))
         await flight.started.wait()
         flight.callers += 1
         level: Level = "coalesced" if not flight.led else "produced" if again is None else "local"
@@ -63,7 +63,7 @@ class Streaming:
             finally:
                 self._bypassing -= 1
 
-        self._session.tasks.spawn(run())
+        self._session.start(flight, run())
         await flight.started.wait()
         return Answer(key, "bypass", flight.text)
 

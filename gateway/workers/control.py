@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 from contextlib import nullcontext
 from functools import partial
 from typing import Final
@@ -156,4 +155,4 @@ async def main(link: WorkerEnd, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_worker(main))
+    run_worker(main)

@@ -9,7 +9,6 @@ import asyncio
 import os
 import random
 import secrets
-import sys
 import uuid
 from functools import partial
 from pathlib import Path
@@ -345,4 +344,4 @@ def make_lifecycle(
 
 
 if __name__ == "__main__":
-    sys.exit(run_worker(main))
+    run_worker(main)

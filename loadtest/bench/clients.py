@@ -51,6 +51,7 @@ class Clients:
         self._seen: dict[int, tuple[bytes, Chunk]] = {}
         self._recorded_group = -1
         self._latencies_ns = array("q")
+        self._paused: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._sockets)
@@ -123,13 +124,32 @@ class Clients:
             self._forget(fd)
         return len(oldest)
 
-    def close(self) -> int:
-        """Reset all connections and forget what went wrong. Returns how many there were."""
-        count = len(self._sockets)
+    def close(self, keep: int = 0) -> int:
+        """Reset all connections but the `keep` oldest, and forget what went wrong. Returns how many are closed."""
+        leaving = list(self._sockets)[keep:]
         self.wrong.clear()
-        for fd in list(self._sockets):
+        for fd in leaving:
             self._forget(fd)
-        return count
+        return len(leaving)
+
+    def pause(self, count: int) -> list[int]:
+        """Stop reading the `count` newest connections. Returns them, for `resume`."""
+        paused = list(self._sockets)[-count:]
+        for fd in paused:
+            self._epoll.unregister(fd)
+        self._paused.update(paused)
+        return paused
+
+    def resume(self, paused: list[int]) -> None:
+        """Read them again, at once: a connection that has ended meanwhile would not say so after its last bytes."""
+        for fd in paused:
+            self._paused.discard(fd)
+            self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+            self._drain(fd)
+
+    def still_open(self, fds: list[int]) -> int:
+        """How many of these connections are."""
+        return sum(fd in self._sockets for fd in fds)
 
     def _drain(self, fd: int) -> None:
         while fd in self._sockets:
@@ -144,8 +164,6 @@ class Clients:
                 self._lose(fd, "connection closed without a close frame")
                 return
             self._take(fd, data)
-            if len(data) < READ_BYTES:
-                return
 
     def _take(self, fd: int, data: bytes) -> None:
         """Parse bytes that are not the same as the last ones of this length."""
@@ -193,6 +211,9 @@ class Clients:
     def _forget(self, fd: int) -> None:
         client = self._sockets.pop(fd)
         self._tails.pop(fd, None)
-        self._epoll.unregister(fd)
+        if fd in self._paused:
+            self._paused.discard(fd)
+        else:
+            self._epoll.unregister(fd)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         client.close()

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from loadtest.bench.dialects import CENTRIFUGE
 from loadtest.bench.generator import Generator, main
 from loadtest.bench.opening import open_connections
 from loadtest.bench.publishing import WIDE, what_went_wrong
@@ -45,7 +46,7 @@ class ScaleGenerator(Generator):
             (self._target["host"], self._target["port"]),
             self._target["path"],
             hellos,
-            2,
+            CENTRIFUGE,
             in_flight,
             self._sequence,
             lambda _done: None,

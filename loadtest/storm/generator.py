@@ -12,6 +12,7 @@ from collections import Counter
 from typing import Any, Final
 
 from loadtest.bench.clients import ANY
+from loadtest.bench.dialects import CENTRIFUGE
 from loadtest.bench.generator import main
 from loadtest.bench.opening import Opened, open_connections
 from loadtest.scale.generator import ScaleGenerator
@@ -83,7 +84,7 @@ class StormGenerator(ScaleGenerator):
             (self._target["host"], self._target["port"]),
             self._target["path"],
             self._hellos(count, 0),
-            2,
+            CENTRIFUGE,
             count,
             ANY,
             lambda _done: None,

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from gateway.cache import AsyncCache, Draft, Options, Request
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 OPTIONS = Options(lease_s=1.0, retry_for_s=5.0, budget_s=5.0, breaker_open_s=0.2, jitter=0.0)
 """A budget that a busy machine keeps."""
@@ -48,6 +49,11 @@ class Model:
         if self.error is not None:
             raise self.error
         return {"text": "".join(self.pieces), "asked": self.asked}
+
+
+async def until_landed(cache: AsyncCache) -> None:
+    """Until nothing is on its way to Redis any more."""
+    await wait_until(lambda: cache.stats().flights == 0, "Redis has everything")
 
 
 @pytest.fixture

@@ -88,19 +88,20 @@ class Control:
 
     def make_app(self, **others: Any) -> FastAPI:
         """`others`: in the place of parts of the bus."""
-        return build_app(
-            ControlParts(
-                config=self.config,
-                table=self.table,
-                clock=self.clock,
-                bus=self.bus._replace(**others),
-                fleet=self._fleet,
-                nodes=self.nodes,
-                sign=self._sign,
-                asking=self.asking,
-                latency=self.latency,
-                dashboard=self.dashboard,
-            )
+        return build_app(self.parts(**others))
+
+    def parts(self, **others: Any) -> ControlParts:
+        return ControlParts(
+            config=self.config,
+            table=self.table,
+            clock=self.clock,
+            bus=self.bus._replace(**others),
+            fleet=self._fleet,
+            nodes=self.nodes,
+            sign=self._sign,
+            asking=self.asking,
+            latency=self.latency,
+            dashboard=self.dashboard,
         )
 
     def _sign(self, user: str, ttl_s: float) -> str:

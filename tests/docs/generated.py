@@ -16,7 +16,10 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.cache.tallies import KindStatistics
 from gateway.config.reference import as_markdown
+from gateway.control import build_app
+from gateway.control.caches import CacheReport
 from gateway.metrics import names
 from protocol import codes
 from tests.control.conftest import AUTHORITY, Control
@@ -111,7 +114,10 @@ def exposed() -> tuple[tuple[str, str, dict[str, list[str]], str], ...]:
 async def _exposition() -> str:
     control = Control()
     control.start_worker(0)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(control.app), base_url=f"http://{AUTHORITY}") as client:
+    caches = CacheReport(control.queue, prefix="gw")
+    caches.kinds = {"prompt_response": KindStatistics()}
+    app = build_app(control.parts()._replace(caches=caches))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{AUTHORITY}") as client:
         return (await client.get("/metrics")).text
 
 

@@ -10,6 +10,10 @@ from typing import NoReturn
 
 import pytest
 
+from loadtest.bench.errors import BenchError
+from loadtest.bench.redis_server import redis_binary
+from loadtest.bench.servers import centrifugo, npm
+
 SDK_TESTS = Path(__file__).parents[1] / "sdk"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER_ARGUMENTS = (
@@ -57,6 +61,27 @@ def require_postgresql() -> Path:
 def _version(server: Path) -> int:
     """15 for `/usr/lib/postgresql/15/bin/postgres`."""
     return int(server.parts[-3]) if server.parts[-3].isdigit() else 0
+
+
+def require_redis_server() -> None:
+    """A `redis-server` that the load tests can start."""
+    try:
+        redis_binary()
+    except BenchError as error:
+        missing(str(error))
+
+
+def require_npm_peers() -> None:
+    """Peers of the bench that `npm ci` has put beside it, and Node.js for them."""
+    require_node()
+    if absent := npm.missing():
+        missing(f"not installed: {', '.join(absent)} (`npm ci` in loadtest/bench; `make test` does it)")
+
+
+def require_centrifugo() -> None:
+    """Centrifugo, which only `make bench-peers` builds, as that takes minutes: it is never required."""
+    if not centrifugo.BINARY.is_file():
+        pytest.skip("Centrifugo is not built (`make bench-peers` does it where Go is)")
 
 
 def missing(what: str) -> NoReturn:

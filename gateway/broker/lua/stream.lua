@@ -215,7 +215,7 @@ local function open()
     elseif alive and mode ~= 'replace' then
       return answer('active', there.generation)
     elseif mode == 'once' and there.status == 'finished'
-      and (there.bytes == 0 or redis.call('EXISTS', parts, whole) > 0) then
+      and (there.bytes == 0 or redis.call('EXISTS', parts) == 1 or redis.call('STRLEN', whole) > 0) then
       return answer('ended', there.terminal)
     elseif there.status == 'active' then
       local wanted = generation

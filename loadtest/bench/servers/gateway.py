@@ -100,6 +100,7 @@ def start(
         "source": "redis",
         "source_path": around.redis_path,
         "channels": [PREFIX.format(name=name) + channel for channel in CHANNELS],
+        "dialect": "centrifuge",
         "secret": secret,
         "subscriptions": list(CHANNELS),
     }

@@ -29,6 +29,7 @@ from loadtest.scale.site import SiteMeter, started
 FILE_COLUMNS: Final = 150
 WORKERS: Final = 2
 LOOK_S: Final = 0.5
+FALLEN_BEHIND: Final = "gateway_subscribers_behind_total"
 REPORTS: Final = Path("artifacts") / "load"
 
 
@@ -67,7 +68,7 @@ def run(plan: Plan, stages: Stages, reports: Path, command: str = DEFAULT_COMMAN
                     command=command,
                 )
             )
-        traffic = Traffic(site.redis_path, site.server.name, plan.news_per_s, plan.log_per_s)
+        traffic = Traffic(site.redis_path, site.server.name, plan)
         traffic.start()
         target = site_of(site, key, plan, folder)
         try:
@@ -83,9 +84,12 @@ def run(plan: Plan, stages: Stages, reports: Path, command: str = DEFAULT_COMMAN
                     progress(min(plan.seconds, int(time.monotonic() - begin)))
                     stages.now(locust.now())
                 shares = meter.end()
+            behind = sum(site.by_worker(FALLEN_BEHIND).values())
         finally:
             traffic.stop()
         outcome = locust.outcome()
+        if plan.users["SlowReader"] and not behind:
+            outcome.lost.append("no slow reader ever fell behind: nothing was asked of the gateway")
         if shares.disturbed and not outcome.excuse:
             outcome.excuse = f"other programs used {shares.others:.2f} of {shares.cores} cores"
         return outcome

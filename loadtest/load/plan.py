@@ -16,6 +16,8 @@ NEWS: Final = "news"
 """Published to plainly; everybody but the chatty is subscribed."""
 LOG: Final = "log:orders"
 """Published to with history."""
+BULK: Final = "bulk:pictures"
+"""The same, with publications so large that who does not read them falls behind."""
 STREAM: Final = "stream:answer-{number}"
 STREAMS: Final = 3
 ROOMS: Final = 20
@@ -45,6 +47,7 @@ class Plan:
     api_requests: int = 10
     news_per_s: float = 5.0
     log_per_s: float = 10.0
+    bulk_per_s: float = 10.0
 
     def scaled(self, factor: float) -> Plan:
         """With so many times the users over WebSocket; those of the API are what they are."""

@@ -17,6 +17,12 @@ presence = true
 history_size = 5000
 history_ttl_s = 600
 recover = true
+[namespaces.bulk]
+history_size = 200
+history_ttl_s = 600
+recover = true
+[delivery]
+send_budget_bytes = 262144
 [streams]
 enabled = true
 [[control.keys]]

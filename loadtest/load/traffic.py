@@ -16,7 +16,7 @@ from loadtest.bench.messages import message
 from loadtest.bench.processes import REPOSITORY
 from loadtest.faults.publisher import SCRIPT
 from loadtest.load.orders import text_of
-from loadtest.load.plan import LOG, NEWS, STREAM, STREAMS
+from loadtest.load.plan import BULK, LOG, NEWS, STREAM, STREAMS, Plan
 from protocol.redis_contract import (
     log_key,
     meta_key,
@@ -29,6 +29,9 @@ from protocol.redis_contract import (
 
 STREAM_SCRIPT: Final = REPOSITORY / "gateway" / "broker" / "lua" / "stream.lua"
 HISTORY_SIZE: Final = 5000
+BULK_HISTORY_SIZE: Final = 200
+BULK_BYTES: Final = 65_536
+"""Ten a second overrun what kernel and gateway keep for a client that does not read for some seconds."""
 TOKENS: Final = 100
 TOKEN_S: Final = 0.05
 BETWEEN_S: Final = 0.5
@@ -41,11 +44,11 @@ STREAM_BYTES: Final = 1_000_000
 class Traffic:
     """Publishes from `start` to `stop`."""
 
-    def __init__(self, redis_path: str, prefix: str, news_per_s: float, log_per_s: float) -> None:
+    def __init__(self, redis_path: str, prefix: str, plan: Plan) -> None:
         """`prefix` is the gateway's, in Redis. Nothing is connected yet."""
         self._path = redis_path
         self._prefix = prefix
-        self._news_per_s, self._log_per_s = news_per_s, log_per_s
+        self._plan = plan
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._failed = ""
@@ -59,6 +62,8 @@ class Traffic:
         except OSError as error:
             raise BenchError(f"a script of the publish contract cannot be read: {error}") from error
         work: list[Callable[[Redis], None]] = [self._publish_news, lambda redis: self._publish_log(redis, publish)]
+        if self._plan.users.get("SlowReader"):
+            work.append(lambda redis: self._publish_bulk(redis, publish))
         work += [
             lambda redis, number=number: self._produce(redis, stream, str(number))  # type: ignore[misc]
             for number in range(STREAMS)
@@ -84,19 +89,30 @@ class Traffic:
 
     def _publish_news(self, redis: Redis) -> None:
         channel = publish_channel(self._prefix, NEWS)
-        while not self._ended.wait(1 / self._news_per_s):
+        while not self._ended.wait(1 / self._plan.news_per_s):
             redis.publish(channel, message(time.monotonic_ns(), self.news, 0))
             self.news += 1
 
     def _publish_log(self, redis: Redis, source: str) -> None:
-        script = redis.register_script(source)
-        keys = [log_key(self._prefix, LOG), meta_key(self._prefix, LOG)]
-        channel = publish_channel(self._prefix, LOG)
-        while not self._ended.wait(1 / self._log_per_s):
-            data = message(time.monotonic_ns(), self.logged, 1)
-            epoch = secrets.token_hex(6)
-            script(keys, [channel, data, "-", HISTORY_SIZE, LIFE_MS, LIFE_MS, epoch, LIFE_MS, 0, ""])
+        publish = self._with_history(redis, source, LOG, HISTORY_SIZE)
+        while not self._ended.wait(1 / self._plan.log_per_s):
+            publish(message(time.monotonic_ns(), self.logged, 1))
             self.logged += 1
+
+    def _publish_bulk(self, redis: Redis, source: str) -> None:
+        publish = self._with_history(redis, source, BULK, BULK_HISTORY_SIZE)
+        while not self._ended.wait(1 / self._plan.bulk_per_s):
+            publish(b'"%b"' % (b"x" * BULK_BYTES))
+
+    def _with_history(self, redis: Redis, source: str, channel: str, size: int) -> Callable[[bytes], None]:
+        script = redis.register_script(source)
+        keys = [log_key(self._prefix, channel), meta_key(self._prefix, channel)]
+        name = publish_channel(self._prefix, channel)
+
+        def publish(data: bytes) -> None:
+            script(keys, [name, data, "-", size, LIFE_MS, LIFE_MS, secrets.token_hex(6), LIFE_MS, 0, ""])
+
+        return publish
 
     def _produce(self, redis: Redis, source: str, number: str) -> None:
         """One generation after another: every text says its place."""

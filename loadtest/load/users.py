@@ -18,14 +18,14 @@ from locust.exception import StopUser
 from loadtest.bench.messages import evidence
 from loadtest.load.client import Client, Refused
 from loadtest.load.orders import OrderError, Orders, StreamText
-from loadtest.load.plan import LOG, NEWS, ROOM, ROOMS, STREAM, STREAMS, TOPIC, TOPICS, Site
+from loadtest.load.plan import BULK, LOG, NEWS, ROOM, ROOMS, STREAM, STREAMS, TOPIC, TOPICS, Site
 from loadtest.load.wire import Wire, WireError
 
 TOKEN_LIFE_S: Final = 3600
 TYPE: Final = "WS"
 DELAYS_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Before a client tries again to connect, at most."""
-SLEEP_S: Final = 4.0
+SLEEP_S: Final = 6.0
 SLOW_RECEIVE_BYTES: Final = 16_384
 CATCH_UP_S: Final = 10.0
 MANY: Final = 100
@@ -163,6 +163,7 @@ class Ordered(Connected):
 
     abstract = True
     subscriptions = ()
+    channel = LOG
 
     def come(self) -> None:
         super().come()
@@ -172,13 +173,13 @@ class Ordered(Connected):
 
     def subscribe(self, name: str) -> None:
         def recover() -> None:
-            self.gateway.call("subscribe", {"channel": LOG} | self.orders.position(), self.orders.subscribed)
+            self.gateway.call("subscribe", {"channel": self.channel} | self.orders.position(), self.orders.subscribed)
             self.orders.check()
 
         self.timed(name, recover)
 
     def on_push(self, channel: str, push: dict[str, Any]) -> None:
-        if channel != LOG:
+        if channel != self.channel:
             super().on_push(channel, push)
         elif "pub" in push:
             self.orders.published(push["pub"])
@@ -189,6 +190,7 @@ class SlowReader(Ordered):
 
     wait_time = between(1, 3)
     receive_bytes = SLOW_RECEIVE_BYTES
+    channel = BULK
 
     @task
     def sleep_and_catch_up(self) -> None:
@@ -199,7 +201,7 @@ class SlowReader(Ordered):
 
         def catch_up() -> None:
             self.gateway.wake_up()
-            newest = self.gateway.call("history", {"channel": LOG})["offset"]
+            newest = self.gateway.call("history", {"channel": self.channel})["offset"]
             until = time.monotonic() + CATCH_UP_S
             while self.orders.offset < newest:
                 if time.monotonic() > until:

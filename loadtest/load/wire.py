@@ -16,6 +16,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from loadtest.faults.wire import SEGMENT_BYTES
+
 READ_BYTES: Final = 65_536
 PING: Final = b"{}"
 
@@ -46,6 +48,7 @@ class Wire:
         try:
             if self._receive_bytes:
                 connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_bytes)
+                connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
             connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connecting.settimeout(self._timeout_s)
             connecting.connect(self._address)

@@ -155,7 +155,7 @@ def started(
             yield site
         except BenchError as error:
             words = "" if server.child.process.poll() is None else server.child.last_words()
-            raise BenchError(f"{error}{words}") from error
+            raise BenchError(str(error) if words in str(error) else f"{error}{words}") from error
         finally:
             server.stop()
     finally:

@@ -99,7 +99,7 @@ def run(plan: Plan, sizes: Sizes, stages: Stages, reports: Path, command: str = 
         with stages.stage(f"{plan.generators} generators sign {plan.connections:,} tokens"):
             swarm = stack.enter_context(Swarm.start(plan, site.target, everywhere(), folder, MODULE))
         users = load.Plan(users=SAMPLE, seconds=LONGEST_S, api_requests=API_REQUESTS)
-        traffic = Traffic(site.redis_path, site.server.name, users.news_per_s, users.log_per_s)
+        traffic = Traffic(site.redis_path, site.server.name, users)
         traffic.start()
         try:
             sample = site_of(site, key, users, folder, TOLERATED)

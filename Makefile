@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms fuzz idle faults soak proto lock clean
+.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms fuzz idle faults soak docs proto lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ faults: $(DEV) ## Break what is around the gateway, count what clients lose, abo
 MINUTES ?= 10
 soak: $(DEV) ## Clients come and go while workers are rolled; what is left of them? (MINUTES=10)
 	@$(BIN)/python -m loadtest.soak --minutes $(MINUTES) $(ARGS)
+
+docs: $(DEV) ## Write the generated tables of the documentation anew
+	@$(BIN)/python -m tests.docs.generated
 
 proto: $(DEV) ## Write the Protobuf code anew from protocol/client.proto
 	@$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. protocol/client.proto

@@ -26,7 +26,7 @@ from protocol.redis_contract import (
 NAMESPACE: Final = "stream"
 """The namespace whose channels are token streams."""
 
-Mode = Literal["new", "replace", "restore", "adopt"]
+Mode = Literal["new", "once", "replace", "restore", "adopt"]
 Ending = Literal["finished", "failed", "cancelled", "truncated"]
 OutcomeName = Literal["ok", "gone", "superseded", "active", "ended", "gap", "full", "denied"]
 
@@ -111,7 +111,8 @@ class StreamStore:
         self, key: str, generation: str, owner: str, life: Life, mode: Mode, producer: str = ""
     ) -> asyncio.Future[Outcome]:
         """Register a generation: ok, active, superseded (also one that was replaced), or ended (it had been opened
-        before). `adopt` takes over one that is registered, as `producer`; also gone.
+        before; in mode `once`: another has finished). `adopt` takes over one that is registered, as `producer`: also
+        gone.
         """
         return self._run("open", key, generation, owner, *life, mode, producer)
 

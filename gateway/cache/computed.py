@@ -37,7 +37,7 @@ class ComputedFlight(Flight):
     ) -> None:
         super().__init__(bus, plan)
         self._compute = compute
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
         self._error_ttl_s = error_ttl_s
         self._value_bytes = value_bytes
         self.payload: bytes | None = None
@@ -46,9 +46,13 @@ class ComputedFlight(Flight):
         """The value, when it has no such form."""
         self.stored_bytes: int | None = None
         """What the value takes in Redis, if it was stored from here."""
+        self.found = False
+        """Whether somebody else was faster after all."""
 
     async def _produce(self) -> Any:
-        return await self._compute()
+        # Between the look and the opening of the flight somebody may have computed it.
+        self.found = await self._find()
+        return None if self.found else await self._compute()
 
     async def _made(self, made: Any, error: BaseException | None) -> Ending:
         if error is not None:
@@ -56,6 +60,9 @@ class ComputedFlight(Flight):
             self.text.end(ending)
             await keep_refusal(self.bus, self.plan.digest, error, self._error_ttl_s)
             return ending
+        if self.found:
+            self.text.end(Ending("finished"))
+            return Ending("finished", {"kept": True})
         try:
             self.payload = pack_payload(made, self._value_bytes)
         except ValueUnstorable as unstorable:
@@ -65,7 +72,7 @@ class ComputedFlight(Flight):
             return Ending("finished", {"kept": False})
         self.text.end(Ending("finished"))
         try:
-            self.stored_bytes = await self.bus.remote.set(self.plan.digest, Value("value", self.payload), self._ttl_s)
+            self.stored_bytes = await self.bus.remote.set(self.plan.digest, Value("value", self.payload), self.ttl_s)
         except BrokerUnavailable as away:
             get_logger().debug("answer not stored", reason=str(away))
             return Ending("finished", {"kept": False})
@@ -78,16 +85,21 @@ class ComputedFlight(Flight):
         if record.type == "failed":
             self.text.end(ending_of(await failure_of(self.bus, self.plan.digest, record)))
             return True
-        if record.usage == {"kept": True}:
-            try:
-                found = await self.bus.remote.get(self.plan.digest)
-            except (BrokerUnavailable, ValueUnreadable):
-                found = None
-            if found is not None and found[0].what == "value":
-                self.payload = found[0].payload
-                self.text.end(Ending("finished"))
-                return True
+        if record.usage == {"kept": True} and await self._find():
+            self.text.end(Ending("finished"))
+            return True
         # Its producer could not keep it, or it is gone: producing one after another would help nobody.
         self._begin()
         await self._make()
+        return True
+
+    async def _find(self) -> bool:
+        """Take the value from Redis, if it is there."""
+        try:
+            found = await self.bus.remote.get(self.plan.digest)
+        except (BrokerUnavailable, ValueUnreadable):
+            return False
+        if found is None or found[0].what != "value":
+            return False
+        self.payload = found[0].payload
         return True

@@ -27,7 +27,6 @@ from gateway.errors import (
     StreamCancelled,
     StreamEnded,
     StreamError,
-    StreamTruncated,
 )
 from gateway.log import get_logger
 from gateway.streams import Options, Record, Streams, StreamWriter
@@ -57,6 +56,10 @@ class Plan(NamedTuple):
     """Of the request."""
     owner: str
     options: Options
+    until: float
+    """Until when Redis may take the time of whoever asks, on the loop's clock."""
+    keep_finished: bool = False
+    """Follow a stream that has finished meanwhile, instead of producing the answer anew."""
 
 
 class Flight:
@@ -82,8 +85,9 @@ class Flight:
     async def run(self) -> None:
         """Until the answer is there, here and in Redis."""
         try:
-            for _ in range(ATTEMPTS):
-                if await self._lead() or await self._follow():
+            for attempt in range(ATTEMPTS):
+                within_s = max(0.001, self.plan.until - asyncio.get_running_loop().time()) if not attempt else None
+                if await self._lead(within_s) or await self._follow():
                     return
             self.text.restart()
             self._begin()
@@ -118,15 +122,15 @@ class Flight:
         self.led = True
         self.started.set()
 
-    async def _lead(self) -> bool:
-        """Produce, unless somebody else does."""
+    async def _lead(self, within_s: float | None) -> bool:
+        """Produce, unless somebody else does, which Redis may take `within_s` to say (None = the whole budget)."""
         self.text.restart()
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[bool] = loop.create_future()
         copying = loop.create_task(self._copy(opened))
         try:
             try:
-                ours = await self.bus.remote.ask(lambda: opened)
+                ours = await self.bus.remote.ask(lambda: opened, within_s=within_s)
             except BrokerError:
                 ours = True  # as far as anybody knows
             if not ours:
@@ -143,6 +147,8 @@ class Flight:
     async def _make(self) -> Ending:
         making = self._making = asyncio.get_running_loop().create_task(self._produce())
         try:
+            if self._cancelled:
+                making.cancel()  # before it began
             await asyncio.wait((making,))
         finally:
             if not making.done():
@@ -161,14 +167,14 @@ class Flight:
         """Have the stream say what is produced here."""
         try:
             for _ in range(REOPENINGS):
-                writer = self.bus.streams.open(self.plan.key, self.plan.owner, options=self.plan.options)
+                writer = self.bus.streams.open(
+                    self.plan.key, self.plan.owner, keep_finished=self.plan.keep_finished, options=self.plan.options
+                )
                 try:
                     async with writer:
                         self.text.generation = writer.generation
                         _settle(opened, ours=True)
                         await self._write(writer)
-                except (StreamActive, StreamCancelled, StreamTruncated):
-                    raise
                 except StreamEnded as ended:
                     if b'"producer_lost"' not in ended.terminal:
                         raise
@@ -178,14 +184,22 @@ class Flight:
             get_logger().warning("answer not copied: its stream was ended again and again", channel=writer.channel)
         except StreamActive:
             _settle(opened, ours=False)
-        except StreamCancelled:
-            self._cancelled = True
-            if self._making is not None:
-                self._making.cancel()
+        except StreamEnded as ended:
+            self._ended_elsewhere(ended)
+            _settle(opened, ours=ended.status != "finished")
         except (StreamError, BrokerError) as error:
             get_logger().warning("answer not copied to its stream", stream=self.plan.key, reason=str(error))
         finally:
             _settle(opened, ours=True)
+
+    def _ended_elsewhere(self, ended: StreamEnded) -> None:
+        """Somebody has cancelled the answer for everybody, taken it over, or it has grown too large for a stream."""
+        if isinstance(ended, StreamCancelled):
+            self._cancelled = True
+            if self._making is not None:
+                self._making.cancel()
+        elif ended.status != "finished":
+            get_logger().info("stream of an answer ended elsewhere", stream=self.plan.key, status=ended.status)
 
     async def _write(self, writer: StreamWriter) -> None:
         sent = 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from gateway.cache.request import DEFAULTS, Defaults
+from gateway.config import Config
 from gateway.errors import CacheInvalid
 from gateway.streams.text import MAX_BYTES
 
@@ -66,6 +67,29 @@ class Options(NamedTuple):
     """That while."""
     stats_interval_s: float = 2.0
     """Time between two writes of the counters to Redis."""
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """From the gateway's configuration."""
+        settings = config.cache
+        return cls(
+            kinds={
+                name: Kind(getattr(settings, f"{name}_ttl_s"), any(name == kept for kept in settings.keep_sampled))
+                for name in KINDS
+            },
+            jitter=settings.jitter,
+            error_ttl_s=settings.error_ttl_s,
+            budget_s=settings.budget_ms / 1000,
+            local_entries=settings.local_entries,
+            local_bytes=settings.local_bytes,
+            local_ttl_s=settings.local_ttl_s,
+            value_bytes=settings.value_bytes,
+            connections=settings.connections,
+            lease_s=config.streams.lease_s,
+            breaker_failures=settings.breaker_failures,
+            breaker_open_s=settings.breaker_open_s,
+            stats_interval_s=settings.stats_interval_s,
+        )
 
     def check(self) -> None:
         """Raises CacheInvalid."""

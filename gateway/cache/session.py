@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -12,6 +13,8 @@ from gateway.broker import CommandQueue, StoredStream, StreamStore
 from gateway.cache.flight import Bus
 from gateway.cache.options import Options
 from gateway.cache.remote import Remote
+from gateway.cache.reporting import Reporter
+from gateway.cache.tallies import Tallies
 from gateway.cache.values import Value, ValueUnreadable, pack_payload
 from gateway.errors import StreamError
 from gateway.log import get_logger
@@ -45,6 +48,7 @@ class Session:
         reads: CommandQueue,
         options: StreamOptions,
         prefix: str,
+        reporter: Reporter,
     ) -> None:
         self.client = client
         self.pool = pool
@@ -54,11 +58,14 @@ class Session:
         """Answers that are being made."""
         self._reads = reads
         self._prefix = prefix
-        self._reading = TaskScope(_broken)
+        self._reporter = reporter
+        self._background = TaskScope(_broken)
 
     @classmethod
-    async def open(cls, settings: Redis, options: Options, breaker: Breaker) -> Session:
-        """Connects when something is asked."""
+    async def open(
+        cls, settings: Redis, options: Options, breaker: Breaker, tallies: Tallies, failures: Callable[[], int]
+    ) -> Session:
+        """Connects when something is asked. `failures` as `Reporter` has it."""
         client, pool = open_pool(settings, options.connections)
         remote = Remote(
             client,
@@ -73,8 +80,12 @@ class Session:
         await streams.__aenter__()
         reads = CommandQueue(client, batch=READ_BATCH)
         bus = Bus(streams, StreamStore(reads, reads, prefix=settings.prefix), remote)
-        session = cls(client, pool, bus, reads, stream_options, settings.prefix)
-        session._reading.spawn(reads.run())
+        reporter = Reporter(
+            client, remote, pool, tallies, failures, prefix=settings.prefix, interval_s=options.stats_interval_s
+        )
+        session = cls(client, pool, bus, reads, stream_options, settings.prefix, reporter)
+        session._background.spawn(reads.run())
+        session._background.spawn(reporter.run())
         return session
 
     async def look(self, digest: str) -> tuple[StoredStream | None, bytes | None]:
@@ -86,8 +97,9 @@ class Session:
     async def aclose(self) -> None:
         """What is being made is told to have stopped, so that others take over."""
         await self.tasks.aclose()
+        await self._reporter.tell()
         await self.bus.remote.aclose()
-        await self._reading.aclose()
+        await self._background.aclose()
         await self.bus.streams.aclose()
         await self.client.aclose()
 

@@ -46,6 +46,10 @@ class KindStatistics(NamedTuple):
 
 COUNTERS: Final = KindStatistics._fields
 """Names of what is counted for each kind."""
+PROCESS: Final = "*"
+"""In the place of a kind: what is counted for the process."""
+PROCESS_COUNTERS: Final = ("pool_waits", "pool_reconnects", "redis_failures")
+"""Names of that: callers that waited for a connection, connections opened again, times that Redis was given up."""
 
 
 class Tallies:

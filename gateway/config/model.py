@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.config.backend import Backend
 from gateway.config.base import Port, Seconds, Secret, Section, check_jwks_url, check_network, long_enough
+from gateway.config.cache import Cache
 from gateway.config.keys import ApiKey
 from gateway.config.limits import Limits
 from gateway.config.memory import Memory
@@ -244,6 +245,7 @@ class Config(Section):
     memory: Memory = Memory()
     backend: Backend = Backend()
     streams: Streams = Streams()
+    cache: Cache = Cache()
     log: Log = Log()
     namespaces: dict[Annotated[str, Field(pattern=NAMESPACE_NAME)], Namespace] = Field(
         default_factory=lambda: {"default": Namespace()}

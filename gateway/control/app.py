@@ -17,6 +17,7 @@ from gateway.config import Config
 from gateway.control.api import KEY_HEADER, KeyCheck, api_router
 from gateway.control.batch import Batch, rpc_method
 from gateway.control.bus import Bus
+from gateway.control.caches import CacheCollector, CacheReport
 from gateway.control.clients import client_methods
 from gateway.control.dashboard_actions import Actions
 from gateway.control.dashboard_live import Dashboard
@@ -57,6 +58,8 @@ class ControlParts(NamedTuple):
     """Gets the time of API calls; None = nobody wants to know."""
     dashboard: Dashboard | None = None
     """Runs elsewhere; None = there is no dashboard."""
+    caches: CacheReport | None = None
+    """Runs elsewhere; None = nobody reads what the caches of backends count."""
 
 
 def build_app(parts: ControlParts) -> FastAPI:
@@ -72,7 +75,8 @@ def build_app(parts: ControlParts) -> FastAPI:
         redoc_url=None,
     )
     app.include_router(health_router(fleet))
-    app.include_router(metrics_router(parts.table, fleet, parts.clock))
+    others = [] if parts.caches is None else [CacheCollector(parts.caches)]
+    app.include_router(metrics_router(parts.table, fleet, parts.clock, *others))
     methods = api_methods(parts)
     check_key = KeyCheck(config.control.api_keys, config.control.keys, insecure=config.auth.insecure, hosts=hosts)
     timed = api_timer(parts.latency, parts.clock)

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from gateway import __version__
+from gateway.control.caches import CacheKind
 from gateway.control.dashboard_recent import Rates, Recent
 from gateway.control.fleet import Fleet, State
 from gateway.control.health import readiness
@@ -157,10 +158,18 @@ class DashboardState(msgspec.Struct, frozen=True):
     redis: RedisState
     slow: list[SlowEntry]
     """Newest first."""
+    caches: list[CacheKind]
+    """Response caches of all backends, by kind; empty = nothing was counted yet."""
 
 
 def dashboard_state(
-    table: CounterTable, fleet: Fleet, recent: Recent, monotonic_s: float, wall_s: float
+    table: CounterTable,
+    fleet: Fleet,
+    recent: Recent,
+    monotonic_s: float,
+    wall_s: float,
+    *,
+    caches: list[CacheKind],
 ) -> DashboardState:
     """The document for this moment."""
     rows = [table.row(index).tolist() for index in range(table.rows)]
@@ -198,6 +207,7 @@ def dashboard_state(
         workers=_workers(table, fleet, rows, wall_s),
         redis=_redis(running, recent, sums),
         slow=sorted(report.slow, key=lambda entry: entry.time, reverse=True)[:SLOW_SHOWN],
+        caches=caches,
     )
 
 

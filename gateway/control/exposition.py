@@ -110,10 +110,11 @@ def _gauge(metric: Exposed) -> GaugeMetricFamily:
     return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
 
 
-def metrics_router(table: CounterTable, fleet: Fleet, clock: Clock) -> APIRouter:
-    """`/metrics`."""
+def metrics_router(table: CounterTable, fleet: Fleet, clock: Clock, *others: Collector) -> APIRouter:
+    """`/metrics`. `others` are exposed behind the workers."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(WorkerCollector(table, fleet, clock))
+    for collector in (WorkerCollector(table, fleet, clock), *others):
+        registry.register(collector)
     router = APIRouter(tags=["metrics"])
 
     @router.get("/metrics", summary="Counters of all workers, for Prometheus", response_class=Response)

@@ -9,7 +9,7 @@ from typing import Final, TypedDict
 
 from pydantic import ValidationError
 
-from gateway.config import STREAM_NAMESPACE, Namespace, Redis, load_config
+from gateway.config import STREAM_NAMESPACE, Config, Namespace, Redis, load_config
 from gateway.errors import ConfigError
 from gateway.publisher.messages import History
 from gateway.storage.folder import embedded_socket
@@ -36,12 +36,11 @@ class Options(TypedDict):
 def options_of_gateway(path: str | os.PathLike[str] | None) -> Options:
     """From the gateway's TOML file at `path` (None = none) and its variables `GATEWAY_…` in this environment.
 
-    Without `redis.url`: the embedded Redis of this user's gateway on this machine. Raises ConfigError.
+    Raises ConfigError.
     """
-    file = Path(path) if path is not None else None
-    config = load_config(file, environ=os.environ, flags={}, to_serve=False)
+    config = config_of_gateway(path)
     return Options(
-        url=config.redis.url or f"unix://{embedded_socket(config.server.port)}",
+        url=config.redis.url,
         prefix=config.redis.prefix,
         namespaces={
             name: _history(namespace)
@@ -52,6 +51,19 @@ def options_of_gateway(path: str | os.PathLike[str] | None) -> Options:
         channel_length=config.limits.channel_length,
         connect_timeout_s=config.redis.connect_timeout_s,
     )
+
+
+def config_of_gateway(path: str | os.PathLike[str] | None) -> Config:
+    """The gateway's TOML file at `path` (None = none) and its variables `GATEWAY_…` in this environment.
+
+    Without `redis.url`: that of the embedded Redis of this user's gateway on this machine. Raises ConfigError.
+    """
+    file = Path(path) if path is not None else None
+    config = load_config(file, environ=os.environ, flags={}, to_serve=False)
+    if config.redis.url:
+        return config
+    embedded = config.redis.model_copy(update={"url": f"unix://{embedded_socket(config.server.port)}"})
+    return config.model_copy(update={"redis": embedded})
 
 
 def _history(namespace: Namespace) -> History | None:

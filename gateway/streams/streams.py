@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from redis.asyncio import Redis as RedisClient
 
 from gateway.broker import CommandQueue, StreamStore
+from gateway.broker.streams import Mode
 from gateway.config import Redis
 from gateway.errors import ConfigError, StreamClosed, StreamDenied, StreamInvalid
 from gateway.log import get_logger
@@ -89,6 +90,7 @@ class Streams:
         owner: str = "",
         *,
         replace: bool = False,
+        keep_finished: bool = False,
         interrupt: bool = True,
         abandon_after_s: float | None = None,
         generation: str | None = None,
@@ -97,8 +99,9 @@ class Streams:
         """A new generation of the stream `key`; registered when it is entered, before the first token.
 
         `owner`: the user who may subscribe to it and cancel it; "" = nobody without a subscription token.
-        `replace`: end a generation whose producer lives; otherwise entering raises StreamActive. `interrupt`: cancel
-        the task that produces as soon as somebody else ends the stream. `abandon_after_s`: cancel the stream when no
+        `replace`: end a generation whose producer lives; otherwise entering raises StreamActive. `keep_finished`:
+        entering raises StreamEnded when a generation has finished and its text is there. `interrupt`: cancel the
+        task that produces as soon as somebody else ends the stream. `abandon_after_s`: cancel the stream when no
         gateway has had a subscriber for so long (0.1 s or more; known to a third of it). `generation`: take over the
         one that `register` gave, with its owner; entering raises StreamEnded when somebody has ended it meanwhile, and
         StreamActive when another producer has taken it. Raises StreamInvalid.
@@ -108,11 +111,12 @@ class Streams:
         chosen.life()
         if abandon_after_s is not None and not abandon_after_s >= LEAST_PATIENCE_S:
             raise StreamInvalid(f"abandon_after_s must be at least {LEAST_PATIENCE_S}")
+        mode: Mode = "replace" if replace else "once" if keep_finished else "new"
         registration = Registration(
             key,
             new_generation(time.time()) if generation is None else generation,
             owner,
-            "adopt" if generation is not None else "replace" if replace else "new",
+            mode if generation is None else "adopt",
             interrupt,
             abandon_after_s,
             chosen,

@@ -17,6 +17,7 @@ from gateway.config import Config
 from gateway.control import (
     Asking,
     Bus,
+    CacheReport,
     ControlParts,
     ControlServer,
     Dashboard,
@@ -84,6 +85,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
     if config.control.demo and config.streams.enabled and config.auth.hmac_secret:
         cache = AsyncCache(config.redis.url, prefix=prefix, options=cache_options())
         asking = Asking(cache, demo_model.answer, sign_for, clock)
+    caches = CacheReport(reading, prefix=prefix)
     checked = config.auth.hmac_secret and not config.auth.insecure
     dashboard = Dashboard(
         table,
@@ -92,6 +94,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         clock,
         publication_bytes=config.limits.publication_bytes,
         sign=sign if checked else None,
+        caches=caches,
     )
     app = build_app(
         ControlParts(
@@ -105,6 +108,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
             asking=asking,
             latency=latency,
             dashboard=dashboard,
+            caches=caches,
         )
     )
     listening = [socket.socket(fileno=fd) for fd in link.spec.listening]
@@ -114,7 +118,10 @@ async def main(link: WorkerEnd, config: Config) -> None:
         async with asking or nullcontext(), asyncio.TaskGroup() as group:
             background = [
                 group.create_task(part)
-                for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing), dashboard.run())
+                for part in (
+                    *(writing.run(), reading.run(), nodes.run(), keep_functions(writing)),
+                    *(dashboard.run(), caches.run()),
+                )
             ]
             if config.streams.enabled:
                 background.append(group.create_task(Reaper(StreamStore(writing, reading, prefix=prefix)).run()))

@@ -200,7 +200,7 @@ class Model:
 
 calls = st.lists(
     st.one_of(
-        st.tuples(st.just("open"), st.integers(1, 3), st.sampled_from(["new", "replace", "restore"])),
+        st.tuples(st.just("open"), st.integers(1, 3), st.sampled_from(["new", "once", "replace", "restore"])),
         st.tuples(st.just("append"), st.integers(1, 3), st.integers(-2, 2), st.integers(1, 3)),
         st.tuples(st.just("end"), st.integers(1, 3), st.sampled_from(["finished", "failed", "truncated"])),
         st.tuples(st.just("cancel"), st.integers(1, 3), st.sampled_from(["", "ada", "eve"])),
@@ -301,8 +301,10 @@ def opened(model: Model, generation: str, mode: str) -> str:
         return "ok" if model.status == "active" else "ended"
     if generation in model.past or (model.generation and mode == "restore"):
         return "superseded"
-    if model.status == "active" and mode == "new":
+    if model.status == "active" and mode != "replace":
         return "active"
+    if model.status == "finished" and mode == "once":
+        return "ended"
     if model.generation:
         model.past.add(model.generation)
     model.generation, model.status, model.texts = generation, "active", []

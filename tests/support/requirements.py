@@ -27,23 +27,24 @@ BROWSER_ARGUMENTS = (
 def require_browser() -> str:
     """Path of a Chromium."""
     found = (shutil.which(name) for name in BROWSERS)
-    return next(filter(None, found), None) or _missing("Chromium is not on PATH (Debian: apt-get install chromium)")
+    return next(filter(None, found), None) or missing("Chromium is not on PATH (Debian: apt-get install chromium)")
 
 
 def require_node() -> str:
     """Path of Node.js."""
-    return shutil.which("node") or _missing("Node.js is not on PATH (Debian: apt-get install nodejs npm)")
+    return shutil.which("node") or missing("Node.js is not on PATH (Debian: apt-get install nodejs npm)")
 
 
 def require_javascript_sdk() -> str:
     """Path of Node.js, for a script beside which `npm ci` has put the official JavaScript SDK."""
     node = require_node()
     if not (SDK_TESTS / "node_modules" / "centrifuge").is_dir():
-        _missing(f"the JavaScript SDK is not installed (`npm ci` in {SDK_TESTS}; `make test` does it)")
+        missing(f"the JavaScript SDK is not installed (`npm ci` in {SDK_TESTS}; `make test` does it)")
     return node
 
 
-def _missing(what: str) -> NoReturn:
+def missing(what: str) -> NoReturn:
+    """Skip, or fail where nothing may be skipped. `what`: what is not there, and how to get it."""
     if os.environ.get("NEXUS_REQUIRE_ALL") == "1":
         pytest.fail(f"{what}, and NEXUS_REQUIRE_ALL=1 allows no skips", pytrace=False)
     pytest.skip(what)

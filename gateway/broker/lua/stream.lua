@@ -11,10 +11,11 @@
 --                 were ended by somebody else than their producer
 -- ARGV  1 operation, 2 key of the stream, 3 Redis channel of its publications, 4 generation; then
 --         open     5 owner, 6 lease in ms, 7 life of the text in ms, 8 time in ms for which is remembered that there was
---                  a stream, 9 bytes of text at most, 10 mode: "new" (not while another generation lives), "replace"
---                  (ends that), "restore" (only when Redis has lost the stream), "adopt" (one that is registered and
---                  has no producer yet; the lives are the producer's, the owner stays), 11 with "adopt": id of the
---                  producer, so that it may ask again, and another may not
+--                  a stream, 9 bytes of text at most, 10 mode: "new" (not while another generation lives), "once" (nor
+--                  when one has finished whose text is there), "replace" (ends that which lives), "restore" (only when
+--                  Redis has lost the stream), "adopt" (one that is registered and has no producer yet; the lives are
+--                  the producer's, the owner stays), 11 with "adopt": id of the producer, so that it may ask again, and
+--                  another may not
 --         append   5 number of the first text's record, 6… texts
 --         end      5 status, 6 JSON object of what else the terminal record says, 7 number of the newest record
 --         renew
@@ -213,6 +214,9 @@ local function open()
       return answer('superseded', there.generation)
     elseif alive and mode ~= 'replace' then
       return answer('active', there.generation)
+    elseif mode == 'once' and there.status == 'finished'
+      and (there.bytes == 0 or redis.call('EXISTS', parts, whole) > 0) then
+      return answer('ended', there.terminal)
     elseif there.status == 'active' then
       local wanted = generation
       generation = there.generation

@@ -151,7 +151,9 @@ async def test_the_position_of_the_channel_is_that_of_the_stream_whoever_else_wr
 ) -> None:
     await store.open("a", "g1", "ada", LIFE, "new")
     await redis.hset(KEYS[4], mapping={"epoch": "else", "offset": 77})  # type: ignore[misc]
+    await redis.xadd(KEYS[3], {"m": "-", "d": "not ours"}, id="77-0")
     await store.append("a", "g1", 2, [b"x"])
+    assert [entry for entry, _ in await redis.xrange(KEYS[3])] == [b"2-0"]
     assert await redis.hmget(KEYS[4], "epoch", "offset") == [b"g1", b"2"]  # type: ignore[misc]
 
 

@@ -24,6 +24,9 @@
     │   ├── AnswerRestarted   a new producer says something else than what was handed on already
     │   └── AnswerFailed      nobody has the answer: its producer failed; carries code and message
     │       └── AnswerRefused     it fails so every time: kept for a short time
+    ├── SqlError              the database of the outbox
+    │   ├── SqlUnavailable    it cannot be reached, or no connection became free; temporary
+    │   └── SqlRefused        it answered with an error (no such table, permissions)
     └── BrokerError
         ├── BrokerUnavailable Redis cannot be reached; temporary
         │   └── PublishFailed a backend's publication, after all its attempts; carries their number
@@ -69,6 +72,18 @@ class TokenExpired(TokenError):
 
 class BackendUnavailable(GatewayError):
     """The backend was asked in vain, or could not be asked: temporary for the client."""
+
+
+class SqlError(GatewayError):
+    """An operation on the database failed."""
+
+
+class SqlUnavailable(SqlError):
+    """The database cannot be reached at the moment, or is too busy."""
+
+
+class SqlRefused(SqlError):
+    """The database answered with an error."""
 
 
 class BrokerError(GatewayError):

@@ -109,6 +109,21 @@ def cache_stats_key(prefix: str) -> bytes:
     return f"{prefix}:cache-stats".encode()
 
 
+def ingest_key(prefix: str) -> bytes:
+    """Stream: publications of backends, relayed by one node at a time. Fields `channel`, `data` (JSON) and `key`."""
+    return f"{prefix}:ingest".encode()
+
+
+def ingest_dead_key(prefix: str) -> bytes:
+    """Stream: entries that were given up; their fields, and `id` and `reason`."""
+    return f"{prefix}:ingest-dead".encode()
+
+
+def ingest_lease_key(prefix: str) -> bytes:
+    """String: the consumer that relays."""
+    return f"{prefix}:ingest-relay".encode()
+
+
 def user_places_key(prefix: str, user: str) -> bytes:
     """Sorted set: `<worker> <client id>` of each connection of a user → when it came (ms)."""
     return f"{prefix}:user:{user}".encode()

@@ -69,6 +69,7 @@ class ChannelLog:
         self._many = Script("publish_many")
         self._open: _Batch | None = None
         self._read = Script("read")
+        self._once = Script("publish_once")
 
     def append(
         self,
@@ -81,10 +82,11 @@ class ChannelLog:
         key: str = "",
         version: int = 0,
         version_epoch: str = "",
+        remember_s: float = DONE_TTL_S,
     ) -> asyncio.Future[Published]:
         """Log and deliver `data` (one line of JSON). `size`, `ttl_s`: bounds of the log. Raises BrokerBusy.
 
-        `key`: with the same key again on that channel within five minutes nothing is published. `version` > 0: only if
+        `key`: with the same key again on that channel within `remember_s` nothing is published. `version` > 0: only if
         it is newer than that of the channel's last publication with a version, within one `version_epoch`.
         """
         keys = [log_key(self._prefix, channel), meta_key(self._prefix, channel)]
@@ -92,7 +94,8 @@ class ChannelLog:
             keys.append(done_key(self._prefix, f"{channel}:{key}"))
         ttl_ms = max(1, int(ttl_s * 1000))
         if not version:
-            return self._append_batched(channel, data, metadata, _Bounds(size, ttl_ms), keys[2:])
+            bounds = _Bounds(size, ttl_ms, int(remember_s * 1000))
+            return self._append_batched(channel, data, metadata, bounds, keys[2:])
         arguments = (
             publish_channel(self._prefix, channel),
             data,
@@ -101,7 +104,7 @@ class ChannelLog:
             ttl_ms,
             max(2 * ttl_ms, POSITION_TTL_S * 1000),
             _new_epoch(),
-            DONE_TTL_S * 1000,
+            int(remember_s * 1000),
             version,
             version_epoch,
         )
@@ -120,6 +123,17 @@ class ChannelLog:
             return published
         self._writes.grow(len(data))
         return batch.add(data, encode_metadata(metadata), done)
+
+    def pass_on_once(self, channel: str, payload: bytes, *, key: str, remember_s: float) -> asyncio.Future[bool]:
+        """Deliver a payload of the Redis contract to a channel without history, unless its `key` is known
+        there; whether it was delivered. Raises BrokerBusy."""
+        arguments = (publish_channel(self._prefix, channel), payload, int(remember_s * 1000))
+        keys = (done_key(self._prefix, f"{channel}:{key}"),)
+        return converted(self._once.submit(self._writes, keys, arguments, size=len(payload)), lambda given: given == 1)
+
+    def remember(self, channel: str, key: str, remember_s: float) -> asyncio.Future[int]:
+        """Change the time for which an idempotency key is still known. Raises BrokerBusy."""
+        return self._writes.submit("PEXPIRE", done_key(self._prefix, f"{channel}:{key}"), int(remember_s * 1000))
 
     def read(self, channel: str, *, after: int, limit: int) -> asyncio.Future[Page]:
         """Publications after an offset, oldest first, at most `limit` (≤ PAGE; 0 = the position only).
@@ -147,6 +161,7 @@ class ChannelLog:
 class _Bounds(NamedTuple):
     size: int
     ttl_ms: int
+    remember_ms: int
 
 
 class _Batch:
@@ -193,7 +208,7 @@ class _Batch:
             self._bounds.ttl_ms,
             max(2 * self._bounds.ttl_ms, POSITION_TTL_S * 1000),
             _new_epoch(),
-            DONE_TTL_S * 1000,
+            self._bounds.remember_ms,
             *self._words,
         )
 

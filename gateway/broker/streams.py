@@ -111,7 +111,7 @@ class StreamStore:
         self, key: str, generation: str, owner: str, life: Life, mode: Mode, producer: str = ""
     ) -> asyncio.Future[Outcome]:
         """Register a generation: ok, active, superseded (also one that was replaced), or ended (it had been opened
-        before; in mode `once`: another has finished). `adopt` takes over one that is registered, as `producer`: also
+        before; in mode `once`: another has finished). `adopt` takes over one that is registered, as `producer`; also
         gone.
         """
         return self._run("open", key, generation, owner, *life, mode, producer)

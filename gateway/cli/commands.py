@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import configuration, serving, tools, top
+from gateway.cli import configuration, outbox, serving, tools, top
 
 app = typer.Typer(
     name="nexus-gateway",
@@ -22,6 +22,7 @@ app.command()(tools.token)
 app.command()(tools.publish)
 app.command()(top.top)
 app.add_typer(configuration.app, name="config")
+app.add_typer(outbox.app, name="outbox")
 
 
 def main() -> None:

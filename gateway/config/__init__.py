@@ -24,6 +24,7 @@ from gateway.config.model import (
     Server,
 )
 from gateway.config.namespace import Namespace
+from gateway.config.outbox import Outbox
 from gateway.config.streams import STREAM_NAMESPACE, Streams
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Log",
     "Memory",
     "Namespace",
+    "Outbox",
     "Redis",
     "Server",
     "Streams",

@@ -17,6 +17,7 @@ from gateway.config.keys import ApiKey
 from gateway.config.limits import Limits
 from gateway.config.memory import Memory
 from gateway.config.namespace import Namespace
+from gateway.config.outbox import Outbox
 from gateway.config.streams import STREAM_NAMESPACE, STREAM_RULES, Streams
 
 MIN_SECRET_BYTES = 32
@@ -246,6 +247,7 @@ class Config(Section):
     backend: Backend = Backend()
     streams: Streams = Streams()
     cache: Cache = Cache()
+    outbox: Outbox = Outbox()
     log: Log = Log()
     namespaces: dict[Annotated[str, Field(pattern=NAMESPACE_NAME)], Namespace] = Field(
         default_factory=lambda: {"default": Namespace()}

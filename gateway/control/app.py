@@ -36,8 +36,10 @@ from gateway.control.methods import Method, schemas
 from gateway.control.nodes import NodeRegistry, info_method
 from gateway.control.publish import Publishing, broadcast_method, publish_method
 from gateway.control.reading import reading_methods
+from gateway.control.relays import RelayCollector
 from gateway.control.surveys import channels_method
 from gateway.metrics import CounterTable, LatencyRecorder
+from gateway.relay.counters import RelayReports
 
 
 class ControlParts(NamedTuple):
@@ -60,6 +62,8 @@ class ControlParts(NamedTuple):
     """Runs elsewhere; None = there is no dashboard."""
     caches: CacheReport | None = None
     """Runs elsewhere; None = nobody reads what the caches of backends count."""
+    relays: RelayReports = RelayReports()
+    """What the relays of this process have done."""
 
 
 def build_app(parts: ControlParts) -> FastAPI:
@@ -76,7 +80,7 @@ def build_app(parts: ControlParts) -> FastAPI:
     )
     app.include_router(health_router(fleet))
     others = [] if parts.caches is None else [CacheCollector(parts.caches)]
-    app.include_router(metrics_router(parts.table, fleet, parts.clock, *others))
+    app.include_router(metrics_router(parts.table, fleet, parts.clock, *others, RelayCollector(parts.relays)))
     methods = api_methods(parts)
     check_key = KeyCheck(config.control.api_keys, config.control.keys, insecure=config.auth.insecure, hosts=hosts)
     timed = api_timer(parts.latency, parts.clock)

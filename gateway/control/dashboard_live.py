@@ -24,11 +24,12 @@ from gateway.clock import Clock
 from gateway.control.bus import Bus
 from gateway.control.caches import CacheReport
 from gateway.control.dashboard_recent import INTERVAL_S, Curves, Recent
-from gateway.control.dashboard_state import DashboardState, dashboard_state
+from gateway.control.dashboard_state import NO_RELAYS, DashboardState, dashboard_state
 from gateway.control.fleet import Fleet
 from gateway.errors import BrokerError
 from gateway.log import get_logger
 from gateway.metrics import CounterTable
+from gateway.relay.counters import RelayReports
 from protocol.control_messages import DisconnectClients, encode_control
 from protocol.redis_contract import control_channel
 
@@ -63,6 +64,7 @@ class Dashboard:
         publication_bytes: int,
         sign: SignTicket | None = None,
         caches: CacheReport | None = None,
+        relays: RelayReports = NO_RELAYS,
     ) -> None:
         """`publication_bytes`: what workers take from Redis at most; a larger state is not published. `sign`: None =
         there is no secret, or tokens are not checked: then it never is."""
@@ -73,6 +75,7 @@ class Dashboard:
         self._max_bytes = publication_bytes
         self._sign = sign
         self._caches = caches
+        self._relays = relays
         self._recent = Recent(table)
         self._channel = f"@dashboard.{secrets.token_hex(8)}"
         self._publish_until_s = 0.0
@@ -103,7 +106,7 @@ class Dashboard:
         """The state at this moment."""
         caches = self._caches.state() if self._caches is not None else []
         now = (self._clock.monotonic(), self._clock.time())
-        return dashboard_state(self._table, self._fleet, self._recent, *now, caches=caches)
+        return dashboard_state(self._table, self._fleet, self._recent, *now, caches=caches, relays=self._relays)
 
     def document(self) -> bytes:
         """The state as JSON, made anew at most twice a second, however many ask."""

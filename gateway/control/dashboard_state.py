@@ -17,6 +17,7 @@ from gateway.control.dashboard_recent import Rates, Recent
 from gateway.control.fleet import Fleet, State
 from gateway.control.health import readiness
 from gateway.control.latency import OperationLatency, SlowEntry, latency_report
+from gateway.control.relays import RelayState, relay_states
 from gateway.metrics import CounterTable
 from gateway.metrics.names import (
     CHANNELS,
@@ -40,7 +41,9 @@ from gateway.metrics.names import (
     SUBSCRIPTIONS,
     USERS,
 )
+from gateway.relay.counters import RelayReports
 
+NO_RELAYS: Final = RelayReports()
 SLOW_SHOWN: Final = 20
 """Slow operations in a document: the newest."""
 LEVELS: Final = (
@@ -160,6 +163,8 @@ class DashboardState(msgspec.Struct, frozen=True):
     """Newest first."""
     caches: list[CacheKind]
     """Response caches of all backends, by kind; empty = nothing was counted yet."""
+    relays: list[RelayState] = []
+    """Of the outbox and of the ingest stream, where there are such."""
 
 
 def dashboard_state(
@@ -170,6 +175,7 @@ def dashboard_state(
     wall_s: float,
     *,
     caches: list[CacheKind],
+    relays: RelayReports = NO_RELAYS,
 ) -> DashboardState:
     """The document for this moment."""
     rows = [table.row(index).tolist() for index in range(table.rows)]
@@ -208,6 +214,7 @@ def dashboard_state(
         redis=_redis(running, recent, sums),
         slow=sorted(report.slow, key=lambda entry: entry.time, reverse=True)[:SLOW_SHOWN],
         caches=caches,
+        relays=relay_states(relays),
     )
 
 

@@ -238,6 +238,20 @@ RECENT_SECONDS: Final = Exposed(
 RECENT_COUNT: Final = Exposed(
     "gateway_operation_recent_count", "Operations in the last minute, all processes together", ("operation",)
 )
+OUTBOX_ROWS: Final = Exposed(
+    "gateway_outbox_rows", "Rows of the outbox, by what this node's relay has done with them", ("result",)
+)
+OUTBOX_WAITING: Final = Exposed("gateway_outbox_waiting", "Rows in the outbox that are not dead, 100000 at most")
+OUTBOX_DEAD: Final = Exposed("gateway_outbox_dead", "Dead letters in the outbox, 100000 at most")
+OUTBOX_OLDEST: Final = Exposed("gateway_outbox_oldest_seconds", "Age of the oldest row that could leave, 0 = none")
+OUTBOX_UP: Final = Exposed("gateway_outbox_up", "1 while the relay gets on, 0 while the database or Redis is away")
+INGEST_ENTRIES: Final = Exposed(
+    "gateway_ingest_entries", "Entries of the ingest stream, by what this node's relay has done with them", ("result",)
+)
+INGEST_WAITING: Final = Exposed("gateway_ingest_waiting", "Entries in the ingest stream")
+INGEST_OLDEST: Final = Exposed("gateway_ingest_oldest_seconds", "Age of the oldest entry, 0 = none")
+INGEST_ACTIVE: Final = Exposed("gateway_ingest_active", "1 on the node that relays the ingest stream at the moment")
+SQL_POOL: Final = Exposed("gateway_sql_pool_connections", "Connections to the outbox's database", ("state",))
 STATISTICS: Final = ("avg", "min", "max", "p50", "p90", "p95", "p99")
 """Values of the label `statistic`."""
 BOUNDS_S: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)

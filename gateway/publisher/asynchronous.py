@@ -13,7 +13,6 @@ from msgspec import UNSET, UnsetType
 
 from gateway.broker.backoff import Backoff
 from gateway.broker.commands import CommandQueue
-from gateway.broker.log import ChannelLog, Published
 from gateway.errors import PublisherClosed, PublishInvalid
 from gateway.publisher.messages import History, Message, Prepared, Rules
 from gateway.publisher.options import (
@@ -25,10 +24,10 @@ from gateway.publisher.options import (
     redis_settings,
 )
 from gateway.publisher.outbox import Outbox
+from gateway.publisher.sending import Sender
 from gateway.storage.redis import connect
 from gateway.tasks import TaskScope
 from protocol.position import Position
-from protocol.redis_contract import publish_channel
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as RedisClient
@@ -164,11 +163,9 @@ class _Session:
 
     def __init__(self, client: RedisClient, prefix: str, retry_for_s: float) -> None:
         self._client = client
-        self._prefix = prefix
         self._commands = CommandQueue(client)
-        self._log = ChannelLog(self._commands, self._commands, prefix=prefix)
         backoff = Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, random.random)
-        self.outbox = Outbox(self._send, backoff, retry_for_s=retry_for_s)
+        self.outbox = Outbox(Sender(self._commands, prefix).send, backoff, retry_for_s=retry_for_s)
         self._tasks = TaskScope(self.outbox.fail)
 
     def start(self) -> None:
@@ -182,34 +179,3 @@ class _Session:
         finally:
             await self._tasks.aclose()
             await self._client.aclose()
-
-    def _send(self, prepared: Prepared) -> asyncio.Future[Position | None]:
-        """One publication into the pipeline that is being filled."""
-        done: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
-        history = prepared.history
-        if history is None:
-            name = publish_channel(self._prefix, prepared.channel)
-            answer: asyncio.Future[Any] = self._commands.publish(name, prepared.payload)
-        else:
-            answer = self._log.append(
-                prepared.channel,
-                prepared.payload,
-                prepared.metadata,
-                size=history.size,
-                ttl_s=history.ttl_s,
-                key=prepared.key,
-                version=prepared.version,
-                version_epoch=prepared.version_epoch,
-            )
-
-        def answered(answer: asyncio.Future[Any]) -> None:
-            if answer.cancelled():
-                done.cancel()
-            elif error := answer.exception():
-                done.set_exception(error)
-            else:
-                result = answer.result()
-                done.set_result(result.position if isinstance(result, Published) else None)
-
-        answer.add_done_callback(answered)
-        return done

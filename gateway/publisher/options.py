@@ -42,11 +42,7 @@ def options_of_gateway(path: str | os.PathLike[str] | None) -> Options:
     return Options(
         url=config.redis.url,
         prefix=config.redis.prefix,
-        namespaces={
-            name: _history(namespace)
-            for name, namespace in config.namespaces.items()
-            if name != STREAM_NAMESPACE or not config.streams.enabled  # only the writers of streams publish there
-        },
+        namespaces=histories(config),
         max_bytes=config.limits.publication_bytes,
         channel_length=config.limits.channel_length,
         connect_timeout_s=config.redis.connect_timeout_s,
@@ -64,6 +60,15 @@ def config_of_gateway(path: str | os.PathLike[str] | None) -> Config:
         return config
     embedded = config.redis.model_copy(update={"url": f"unix://{embedded_socket(config.server.port)}"})
     return config.model_copy(update={"redis": embedded})
+
+
+def histories(config: Config) -> Mapping[str, History | None]:
+    """The history of every namespace that one may publish to."""
+    return {
+        name: _history(namespace)
+        for name, namespace in config.namespaces.items()
+        if name != STREAM_NAMESPACE or not config.streams.enabled  # only the writers of streams publish there
+    }
 
 
 def _history(namespace: Namespace) -> History | None:

@@ -111,12 +111,11 @@ class Streams:
         chosen.life()
         if abandon_after_s is not None and not abandon_after_s >= LEAST_PATIENCE_S:
             raise StreamInvalid(f"abandon_after_s must be at least {LEAST_PATIENCE_S}")
-        mode: Mode = "replace" if replace else "once" if keep_finished else "new"
         registration = Registration(
             key,
             new_generation(time.time()) if generation is None else generation,
             owner,
-            mode if generation is None else "adopt",
+            _mode(adopt=generation is not None, replace=replace, keep_finished=keep_finished),
             interrupt,
             abandon_after_s,
             chosen,
@@ -220,6 +219,14 @@ class Streams:
 
     def _broken(self, error: BaseException) -> None:
         get_logger().error("streams are broken", exc_info=error)
+
+
+def _mode(*, adopt: bool, replace: bool, keep_finished: bool) -> Mode:
+    if adopt:
+        return "adopt"
+    if replace:
+        return "replace"
+    return "once" if keep_finished else "new"
 
 
 def _settings(url: str, prefix: str) -> Redis:

@@ -31,6 +31,10 @@ from gateway.control.server import open_listeners
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.processes import WorkerEnd
+from gateway.publisher.messages import Rules
+from gateway.publisher.options import histories
+from gateway.relay.counters import RelayReports
+from gateway.relay.wiring import IngestParts, RelayParts
 from gateway.storage.redis import connect
 from gateway.streams.reaper import Reaper
 from gateway.workers.link import run_worker
@@ -78,6 +82,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
             issuer=auth.issuer,
         )
 
+    caches = CacheReport(reading, prefix=prefix)
+
     def sign_for(user: str, ttl_s: float, channel: str) -> str:
         return sign(user, ttl_s, channel=channel)
 
@@ -85,7 +91,16 @@ async def main(link: WorkerEnd, config: Config) -> None:
     if config.control.demo and config.streams.enabled and config.auth.hmac_secret:
         cache = AsyncCache(config.redis.url, prefix=prefix, options=cache_options())
         asking = Asking(cache, demo_model.answer, sign_for, clock)
-    caches = CacheReport(reading, prefix=prefix)
+    rules = Rules(
+        namespaces=histories(config),
+        max_bytes=config.limits.publication_bytes,
+        channel_length=config.limits.channel_length,
+    )
+    outbox = RelayParts(config.outbox, redis, prefix, rules) if config.outbox.url else None
+    ingest = IngestParts(config.outbox, redis, prefix, rules, clock) if config.outbox.ingest else None
+    relays = [part for part in (outbox, ingest) if part is not None]
+    reports = RelayReports(outbox.report if outbox else None, ingest.report if ingest else None)
+
     checked = config.auth.hmac_secret and not config.auth.insecure
     dashboard = Dashboard(
         table,
@@ -95,6 +110,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         publication_bytes=config.limits.publication_bytes,
         sign=sign if checked else None,
         caches=caches,
+        relays=reports,
     )
     app = build_app(
         ControlParts(
@@ -109,6 +125,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
             latency=latency,
             dashboard=dashboard,
             caches=caches,
+            relays=reports,
         )
     )
     listening = [socket.socket(fileno=fd) for fd in link.spec.listening]
@@ -123,6 +140,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
                     *(dashboard.run(), caches.run()),
                 )
             ]
+            background += [group.create_task(part.run()) for part in relays]
             if config.streams.enabled:
                 background.append(group.create_task(Reaper(StreamStore(writing, reading, prefix=prefix)).run()))
             serving = group.create_task(server.run_until_stopped())
@@ -132,6 +150,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
             for task in background:
                 task.cancel()
     finally:
+        if outbox is not None:
+            await outbox.aclose()
         await redis.aclose()
 
 

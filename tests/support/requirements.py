@@ -43,6 +43,22 @@ def require_javascript_sdk() -> str:
     return node
 
 
+def require_postgresql() -> Path:
+    """Folder of the programs of a PostgreSQL server: those on PATH, else the newest of Debian's packages."""
+    server = shutil.which("postgres")
+    found = (
+        [Path(server).resolve()] if server else sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_version)
+    )
+    if not found:
+        missing("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    return found[-1].parent
+
+
+def _version(server: Path) -> int:
+    """15 for `/usr/lib/postgresql/15/bin/postgres`."""
+    return int(server.parts[-3]) if server.parts[-3].isdigit() else 0
+
+
 def missing(what: str) -> NoReturn:
     """Skip, or fail where nothing may be skipped. `what`: what is not there, and how to get it."""
     if os.environ.get("NEXUS_REQUIRE_ALL") == "1":

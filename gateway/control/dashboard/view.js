@@ -33,6 +33,7 @@ export function show(state, onDrain) {
   showWorkers(state, onDrain);
   showMemory(state.memory);
   showRedis(state.redis, state.time);
+  showRelays(state.relays);
   showLatency(state.latency);
   showCaches(state.caches);
   showSlow(state);
@@ -116,6 +117,24 @@ function showRedis(redis, now) {
   text("redis-text", words[redis.state]);
   $("redis-text").dataset.state = redis.state;
   text("redis-note", redis.lost ? `${plural(redis.lost, "connection")} lost since the start` : "No connection was lost since the start");
+}
+
+function showRelays(relays) {
+  list($("relays"), relays, () => element("li", "relay", element("strong"), element("span", "state"), element("span", "facts-line")), (item, relay) => {
+    const [name, state, facts] = item.children;
+    const { pool } = relay;
+    item.dataset.state = relay.state;
+    set(name, relay.source);
+    set(state, relay.trouble ? `${relay.state}: ${relay.trouble}` : relay.state);
+    set(facts, [
+      `${count(relay.waiting)} waiting${relay.waiting ? `, the oldest for ${span(relay.oldest_s)}` : ""}`,
+      `${count(relay.published)} published`, `${count(relay.retried)} retried`,
+      relay.source === "outbox" ? plural(relay.dead_now, "dead letter") : `${count(relay.dead)} given up`,
+      relay.dropped && `${count(relay.dropped)} dropped`,
+      pool && `SQL connections: ${pool.checked_out} in use, ${pool.checked_in} free, ${pool.overflow} above ${pool.size}, ${pool.waiting} waited for`,
+    ].filter(Boolean).join(" · "));
+  });
+  $("relays-card").hidden = !relays.length;
 }
 
 function showLatency(operations) {

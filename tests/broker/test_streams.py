@@ -151,7 +151,9 @@ async def test_the_position_of_the_channel_is_that_of_the_stream_whoever_else_wr
 ) -> None:
     await store.open("a", "g1", "ada", LIFE, "new")
     await redis.hset(KEYS[4], mapping={"epoch": "else", "offset": 77})  # type: ignore[misc]
+    await redis.xadd(KEYS[3], {"m": "-", "d": "not ours"}, id="77-0")
     await store.append("a", "g1", 2, [b"x"])
+    assert [entry for entry, _ in await redis.xrange(KEYS[3])] == [b"2-0"]
     assert await redis.hmget(KEYS[4], "epoch", "offset") == [b"g1", b"2"]  # type: ignore[misc]
 
 
@@ -200,7 +202,7 @@ class Model:
 
 calls = st.lists(
     st.one_of(
-        st.tuples(st.just("open"), st.integers(1, 3), st.sampled_from(["new", "replace", "restore"])),
+        st.tuples(st.just("open"), st.integers(1, 3), st.sampled_from(["new", "once", "replace", "restore"])),
         st.tuples(st.just("append"), st.integers(1, 3), st.integers(-2, 2), st.integers(1, 3)),
         st.tuples(st.just("end"), st.integers(1, 3), st.sampled_from(["finished", "failed", "truncated"])),
         st.tuples(st.just("cancel"), st.integers(1, 3), st.sampled_from(["", "ada", "eve"])),
@@ -301,8 +303,10 @@ def opened(model: Model, generation: str, mode: str) -> str:
         return "ok" if model.status == "active" else "ended"
     if generation in model.past or (model.generation and mode == "restore"):
         return "superseded"
-    if model.status == "active" and mode == "new":
+    if model.status == "active" and mode != "replace":
         return "active"
+    if model.status == "finished" and mode == "once":
+        return "ended"
     if model.generation:
         model.past.add(model.generation)
     model.generation, model.status, model.texts = generation, "active", []

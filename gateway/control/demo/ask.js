@@ -165,7 +165,7 @@ function setAsking(now) {
 // Without words of its own the line says what could be tried next.
 function notice(text = "", kind = "") {
   const newest = [...turns.values()].at(-1)?.answer;
-  const hint = !newest ? "Answers are kept for ten minutes, for everybody who asks the same."
+  const hint = !newest ? "Answers are kept for ten minutes."
     : newest.status === "writing" ? "Reload now, or open a second tab."
     : isCached(newest) ? "From the cache: nobody had to think twice."
     : newest.status === "finished" ? "Ask the very same again: it comes from the cache."

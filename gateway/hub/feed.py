@@ -26,6 +26,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.clock import Clock
+from gateway.config import STREAM_NAMESPACE
 from gateway.errors import BrokerError
 from gateway.hub.recent import PAGE, ReadsLog, Recent, data_bytes
 from protocol.encodings.json import json_line
@@ -75,6 +76,7 @@ class Feed:
         "_generation",
         "_last",
         "_log",
+        "_may_fork",
         "_missed",
         "_owner",
         "_retry_s",
@@ -106,6 +108,8 @@ class Feed:
         self.recent = Recent(channel.name, self, log, clock)
         """What has been handed to passes, for who recovers or catches up."""
         self._missed = False
+        self._may_fork = not channel.name.startswith(f"{STREAM_NAMESPACE}:")
+        """Not a token stream: the epoch of its log is its generation, and its producer writes what was lost again."""
         self._last: Publication | None = None
         """The publication at `top`, if this worker has had it."""
         self._found = 0
@@ -243,7 +247,7 @@ class Feed:
 
     def _contradicts(self, page: Page) -> bool:
         """Whether the log says something else of what was taken, in the name of the same epoch."""
-        if page.top.epoch != self.epoch:
+        if page.top.epoch != self.epoch or not self._may_fork:
             return False
         if page.top.offset < self.top:
             return True

@@ -81,6 +81,7 @@ class Cluster:
         """Read the map, together with whoever wants it at the same time. Raises BrokerUnavailable."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.get_running_loop().create_task(self._read())
+            self._reading.add_done_callback(_look_at_error)
         await asyncio.shield(self._reading)
 
     async def aclose(self) -> None:
@@ -130,6 +131,12 @@ class Cluster:
     def _make(self, address: Address) -> RedisClient:
         host, port = address
         return RedisClient.from_pool(ConnectionPool(host=host, port=port, **self._options))
+
+
+def _look_at_error(task: asyncio.Task[None]) -> None:
+    """Whoever waited may be gone; that is no "exception was never retrieved"."""
+    if not task.cancelled():
+        task.exception()
 
 
 def ranges(answer: Any) -> dict[tuple[int, int], Address]:

@@ -111,6 +111,21 @@ async def test_a_fork_is_told_also_when_redis_does_not_answer_at_first(
     assert fork.receiver.lost == [CHANNEL]
 
 
+async def test_a_token_stream_keeps_its_epoch(fork: Fork) -> None:
+    """It is the generation of the stream. Subscribers are told all the same: they get a snapshot then."""
+    world, receiver = fork.world, FakeReceiver()
+    world.log.put("stream:s", b"0")
+    world.join("stream:s", receiver, namespace="kept")
+    await turn(3)
+    world.publish("stream:s", world.log.put("stream:s", b"1"))
+    await turn(3)
+    before = world.log.epoch("stream:s")
+    world.log.fail_over("stream:s", lacks=1)
+    await fork.come_back()
+    assert world.log.epoch("stream:s") == before
+    assert receiver.lost == ["stream:s"]
+
+
 async def test_channels_without_history_that_were_not_heard_are_counted(fork: Fork) -> None:
     fork.world.join("news", FakeReceiver())
     fork.world.join("sports", FakeReceiver())

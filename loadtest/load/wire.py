@@ -79,7 +79,8 @@ class Wire:
             if documents:
                 return documents
             if self._protocol.state is State.CLOSED:
-                raise WireError(f"closed with {self._code()}", self._code())
+                code = self._code()
+                raise WireError(f"closed with {code}" if code else "ended without a close frame", code)
             self._read()
 
     def close(self) -> None:
@@ -97,10 +98,10 @@ class Wire:
             if not event.fin:
                 raise WireError("a fragmented message")
             for document in bytes(event.data).split(b"\n"):
-                if document == PING:
-                    self.send(PING)
-                else:
+                if document != PING:
                     found.append(document)
+                elif self._protocol.state is State.OPEN:  # a ping with a close frame behind it needs no answer
+                    self.send(PING)
         return found
 
     def _read(self) -> None:
@@ -125,4 +126,5 @@ class Wire:
                     raise WireError(f"broke: {error}", self._code()) from error
 
     def _code(self) -> int:
-        return self._protocol.close_code or 0 if self._protocol.state is State.CLOSED else 0
+        received = self._protocol.close_rcvd
+        return received.code if received is not None else 0

@@ -188,7 +188,9 @@ def port() -> Iterator[int]:
         connection.send('{}\n{"hello":1}')
         for message in connection:
             if message == "end":
+                connection.send("{}")
                 connection.close(3001)
+                return
             connection.send(message)
 
     with serve(handle, "127.0.0.1", 0) as server:

@@ -17,7 +17,6 @@ from tests.control.conftest import Control
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
-
 PATIENT = cache_options()._replace(budget_s=10.0)
 """For a busy machine: how long Redis may take is not what these tests are about."""
 

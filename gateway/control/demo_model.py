@@ -13,9 +13,9 @@ from typing import Final
 
 THINKING_S: Final = 0.6
 """Before the first token."""
-PAUSE_S: Final = (0.035, 0.09)
+PAUSE_S: Final = (0.045, 0.105)
 """Shortest and longest time between two tokens."""
-SENTENCE_S: Final = 0.22
+SENTENCE_S: Final = 0.28
 """What is added after a sentence."""
 LISTED: Final = 12
 """Words of the question that are put into order, at most."""

@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from gateway.control.demo_ask import OF_ONE
 from gateway.control.demo_model import compose
-from tests.demo.conftest import DESK, PHONE, Demo, OpenTab
+from tests.demo.conftest import DESK, PATIENCE_MS, PHONE, Demo, OpenTab
 
 pytestmark = pytest.mark.browser
 
@@ -43,7 +43,7 @@ def expect_begun(turn: Locator, characters: int = 40) -> str:
 
 
 def expect_whole(turn: Locator, question: str, mark: str = "Finished") -> None:
-    expect(turn.locator(".mark")).to_have_text(mark)
+    expect(turn.locator(".mark")).to_have_text(mark, timeout=2 * PATIENCE_MS)  # the model takes its time
     assert text_of(turn) == compose(question)
 
 
@@ -150,21 +150,20 @@ def test_cancel_an_answer(open_tab: OpenTab) -> None:
 # What can go wrong.
 
 
-def test_somebody_elses_answer_can_be_watched_and_not_cancelled(open_tab: OpenTab) -> None:
+def test_somebody_elses_answer_can_be_watched_and_not_cancelled(open_tab: OpenTab, demo: Demo) -> None:
     question = "May I look over your shoulder?"
-    page = open_tab(path="/ask")
+    page, asker, phone = open_tab(path="/ask"), open_tab(path="/ask"), open_tab(size=PHONE)
+    expect(asker.locator("#connection-text")).to_have_text("Connected")
     turn = ask(page, question)
-    expect_begun(turn)
+    same = ask(asker, question)
+    expect(asker.locator("#notice")).to_have_text("Somebody else has asked that, too: you watch the same answer.")
     link = turn.get_by_role("link", name="Second tab").get_attribute("href")
-    phone = open_tab(path=f"/{link}", size=PHONE)  # another device, which has the link
+    phone.goto(f"{demo.page}/{link}")  # another device, which has the link
     watched = phone.locator(".turn")
     expect(watched.locator(".question")).to_have_text(question)
     expect_begun(watched)
     watched.get_by_role("button", name="Cancel").click()
     expect(phone.locator("#notice")).to_have_text("Only who has asked can cancel this answer.")
-    asker = open_tab(path="/ask")
-    same = ask(asker, question)
-    expect(asker.locator("#notice")).to_have_text("Somebody else has asked that, too: you watch the same answer.")
     for each in (turn, watched, same):
         expect_whole(each, question)
 

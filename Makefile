@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms fuzz idle faults soak proto lock clean
+.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms bench-outbox fuzz idle faults faults-outbox soak proto lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ idle: $(DEV) ## Measure 10,000 idle clients, and latency while 10,000 more conne
 
 faults: $(DEV) ## Break what is around the gateway, count what clients lose, about 80 s (ARGS="--small")
 	@$(BIN)/python -m loadtest.faults $(ARGS)
+
+faults-outbox: $(DEV) ## Break relays, Redis and databases while 50,000 rows go through, some minutes (ARGS="--database sqlite")
+	@$(BIN)/python -m loadtest.outbox faults $(ARGS)
+
+bench-outbox: $(DEV) ## Measure rows per second and commit → client on PostgreSQL and SQLite, a minute
+	@$(BIN)/python -m loadtest.outbox bench $(filter-out --quick --strict,$(ARGS))
 
 MINUTES ?= 10
 soak: $(DEV) ## Clients come and go while workers are rolled; what is left of them? (MINUTES=10)

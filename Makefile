@@ -53,10 +53,16 @@ idle: $(DEV) ## Measure 10,000 idle clients, and latency while 10,000 more conne
 faults: $(DEV) ## Break what is around the gateway, count what clients lose, about 80 s (ARGS="--small")
 	@$(BIN)/python -m loadtest.faults $(ARGS)
 
-MINUTES ?= 10
+faults-outbox: $(DEV) ## Break relays, Redis and databases while 50,000 rows go through, some minutes (ARGS="--database sqlite")
+	@$(BIN)/python -m loadtest.outbox faults $(ARGS)
+
+bench-outbox: $(DEV) ## Measure rows per second and commit → client on PostgreSQL and SQLite, a minute
+	@$(BIN)/python -m loadtest.outbox bench $(filter-out --quick --strict,$(ARGS))
+
 faults-fleet: $(DEV) ## Two gateways on Sentinel and on a cluster: masters killed, silenced, slots moved; counted (ARGS="sentinel --small")
 	@$(BIN)/python -m loadtest.fleet $(ARGS)
 
+MINUTES ?= 10
 soak: $(DEV) ## Clients come and go while workers are rolled; what is left of them? (MINUTES=10)
 	@$(BIN)/python -m loadtest.soak --minutes $(MINUTES) $(ARGS)
 

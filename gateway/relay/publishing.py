@@ -2,7 +2,8 @@
 
 Rows go out in windows: what fits into one round trip, and nothing more before its answers are in. So when Redis fails
 nothing newer can overtake what it did not take. Within a window everything is under way at once; a window ends before
-a row whose key has a row in it that Redis has refused before, so that its successors wait to see what becomes of it.
+a row whose key has a row in it that Redis has refused before, so that its successors wait to see what becomes of it:
+after a refusal nothing more of that key is sent.
 """
 
 from __future__ import annotations
@@ -52,10 +53,12 @@ class RowPublisher:
                 ready.append((row, self._prepare(row)))
             except PublishInvalid as error:
                 outcome.invalid.append((row, str(error)))
+        held: set[str] = set()
         for window in windows(by_key(ready)):
-            away = await self._send(window, outcome)
+            away = await self._send([each for each in window if each[0].key not in held], outcome)
             if away:
                 return outcome._replace(away=away)
+            held = {row.key for row, _ in outcome.refused}
         return outcome
 
     def forget(self, rows: Sequence[Row], after_s: float) -> None:
@@ -76,6 +79,8 @@ class RowPublisher:
 
     async def _send(self, window: Sequence[tuple[Row, Prepared]], outcome: Outcome) -> str:
         """One round trip. Why Redis takes nothing now, or ""."""
+        if not window:
+            return ""
         sent = [self._sender.send(prepared) for _, prepared in window]
         await asyncio.wait(sent)
         away = ""

@@ -152,13 +152,15 @@ async def test_after_its_attempts_a_row_is_a_dead_letter_until_it_is_replayed(ba
 
 
 async def test_a_full_redis_costs_no_attempt(backend: Backend) -> None:
-    await backend.say("chat:a", 1)
-    backend.redis.config_set("maxmemory", "1")
     async with backend.relaying(attempts=1) as relay:
+        await backend.say("chat:a", 0)
+        await wait_until(lambda: counted(relay).published == 1, "the channel has a log")
+        backend.redis.config_set("maxmemory", "1")
+        await backend.say("chat:a", 1)
         await wait_until(lambda: counted(relay).interrupted >= 3, "tried several times")
         assert "maxmemory" in relay.report.trouble
         backend.redis.config_set("maxmemory", "0")
-        await wait_until(lambda: counted(relay).published == 1, "published after all")
+        await wait_until(lambda: counted(relay).published == 2, "published after all")
         await wait_until(lambda: relay.report.trouble == "", "no trouble any more")
     assert counted(relay).dead == 0
 

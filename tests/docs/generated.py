@@ -21,6 +21,9 @@ from gateway.config.reference import as_markdown
 from gateway.control import build_app
 from gateway.control.caches import CacheReport
 from gateway.metrics import names
+from gateway.relay.counters import Counted, IngestReport, OutboxReport, RelayReports
+from gateway.relay.rows import Figures
+from gateway.storage.sql import PoolStatus
 from protocol import codes
 from tests.control.conftest import AUTHORITY, Control
 from tests.docs.markdown import Page, pages
@@ -116,7 +119,10 @@ async def _exposition() -> str:
     control.start_worker(0)
     caches = CacheReport(control.queue, prefix="gw")
     caches.kinds = {"prompt_response": KindStatistics()}
-    app = build_app(control.parts()._replace(caches=caches))
+    relays = RelayReports(
+        OutboxReport(Counted(), Figures(0, 0, 0.0), pool=PoolStatus(0, 0, 0, 0, 0)), IngestReport(Counted())
+    )
+    app = build_app(control.parts()._replace(caches=caches, relays=relays))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{AUTHORITY}") as client:
         return (await client.get("/metrics")).text
 

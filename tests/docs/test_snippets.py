@@ -28,6 +28,7 @@ KNOWN = {
     "sh",
     "js",
     "json",
+    "sql",
     "yaml",
     "html",
     "text",

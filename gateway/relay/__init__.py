@@ -5,6 +5,20 @@ process. README.md beside this file is its chapter for users. The rule that is e
 after Redis has it, never before.
 """
 
-from gateway.relay.events import outbox_event
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gateway.relay.events import outbox_event
 
 __all__ = ["outbox_event"]
+
+
+def __getattr__(name: str) -> Any:
+    """SQLAlchemy is loaded by those who use it: not by a control process that has no outbox."""
+    if name != "outbox_event":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from gateway.relay.events import outbox_event  # noqa: PLC0415 - see above
+
+    return outbox_event

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.relay.rows import Figures
-from gateway.storage.sql import PoolStatus
+
+if TYPE_CHECKING:
+    from gateway.storage.sql import PoolStatus
 
 
 @dataclass(slots=True)

@@ -33,7 +33,6 @@ from gateway.processes import WorkerEnd
 from gateway.publisher.messages import Rules
 from gateway.publisher.options import histories
 from gateway.relay.counters import RelayReports
-from gateway.relay.wiring import IngestParts, RelayParts
 from gateway.streams.reaper import Reaper
 from gateway.workers.link import run_worker
 
@@ -94,8 +93,12 @@ async def main(link: WorkerEnd, config: Config) -> None:
         max_bytes=config.limits.publication_bytes,
         channel_length=config.limits.channel_length,
     )
-    outbox = RelayParts(config.outbox, redis, prefix, rules) if config.outbox.url else None
-    ingest = IngestParts(config.outbox, redis, prefix, rules, clock) if config.outbox.ingest else None
+    outbox, ingest = None, None
+    if config.outbox.url or config.outbox.ingest:
+        from gateway.relay.wiring import IngestParts, RelayParts  # noqa: PLC0415 - loads SQLAlchemy
+
+        outbox = RelayParts(config.outbox, redis, prefix, rules) if config.outbox.url else None
+        ingest = IngestParts(config.outbox, redis, prefix, rules, clock) if config.outbox.ingest else None
     relays = [part for part in (outbox, ingest) if part is not None]
     reports = RelayReports(outbox.report if outbox else None, ingest.report if ingest else None)
 

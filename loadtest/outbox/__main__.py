@@ -8,6 +8,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,11 +30,13 @@ from loadtest.outbox.faults import Faults, Verdict
 
 RELAYS: Final = 3
 FILE_COLUMNS: Final = 140
+INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0 when every requirement is met, 1 when one is not, 2 when it could not run."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both leave through all `finally`s
     console = Console()
     if not console.is_terminal:
         console.width = FILE_COLUMNS
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchError as error:
         console.print(f"[red]This cannot be run:[/] {error}", highlight=False)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 

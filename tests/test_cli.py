@@ -19,6 +19,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import orjson
+import psutil
 import pytest
 from rich.console import Console
 from structlog.testing import capture_logs
@@ -481,7 +482,11 @@ def test_top_goes_on_until_ctrl_c_and_ends_clean(gateway: Gateway) -> None:
         command, env=os.environ | keys(KEY), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
     try:
-        # Where no terminal is, frames are printed at the end: that it asks is seen at the other side.
+        # Where no terminal is, frames are printed at the end: that it asks is seen at its connection.
+        asking = psutil.Process(top.pid)
+        port = int(gateway.control_url.rpartition(":")[2])
+        while port not in {each.raddr.port for each in asking.net_connections("tcp") if each.raddr}:
+            assert top.poll() is None
         asked = gateway.metric("gateway_operation_seconds_count", operation="loop_lag")
         while gateway.metric("gateway_operation_seconds_count", operation="loop_lag") < asked + 20:
             assert top.poll() is None

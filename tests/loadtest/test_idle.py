@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -34,6 +35,7 @@ def test_interrupted_it_takes_everything_with_it(
     how: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    family: list[psutil.Process] = []
     run = subprocess.Popen([*COMMAND, "--no-storm"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         until = time.monotonic() + DEADLINE_S
@@ -48,7 +50,9 @@ def test_interrupted_it_takes_everything_with_it(
             time.sleep(POLL_INTERVAL_S)
         assert list(tmp_path.iterdir()) == []
     finally:
-        run.kill()
+        for process in (*family, run):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         run.wait()
         assert run.stdout is not None
         run.stdout.close()

@@ -8,15 +8,15 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-history bench-tls bench-encodings bench-forms bench-outbox fuzz idle faults faults-outbox soak proto lock clean
+.PHONY: $(shell awk -F: '/^[a-z-]+:.*## /{print $$1}' $(firstword $(MAKEFILE_LIST)))
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME) ## Set everything up and serve, with a demo page (ARGS="--port 8001 …")
 	@$(BIN)/nexus-gateway demo $(ARGS)
 
-test: $(DEV) tests/sdk/node_modules ## Set everything up and run all tests (ARGS="tests/hub -k …")
+test: $(DEV) tests/sdk/node_modules loadtest/bench/node_modules ## Set everything up and run all tests (ARGS="tests/hub -k …")
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(DEV) ## Style and types
@@ -33,6 +33,12 @@ bench-encodings: $(DEV) ## Measure reading and writing in JSON, Protobuf and msg
 
 bench-forms: $(DEV) ## Measure encodings, compression and deltas side by side, about a minute (FORMS="--connections 1000")
 	@$(BIN)/python -m loadtest.forms $(FORMS)
+
+bench-cache: $(DEV) ## Measure hits of the response cache beside a plain GET, a few seconds
+	@$(BIN)/python -m gateway.cache.examples.cost
+
+bench-peers: $(DEV) loadtest/bench/node_modules ## Measure Centrifugo, Bun, ws, Socket.IO and others beside the gateway, 15 minutes (ARGS="--quick")
+	@$(BIN)/python -m loadtest.peers $(ARGS)
 
 SECONDS ?= 60
 fuzz: $(DEV) ## Feed damaged frames to every decoder (SECONDS=60)
@@ -53,9 +59,29 @@ faults-outbox: $(DEV) ## Break relays, Redis and databases while 50,000 rows go 
 bench-outbox: $(DEV) ## Measure rows per second and commit → client on PostgreSQL and SQLite, a minute
 	@$(BIN)/python -m loadtest.outbox bench $(filter-out --quick --strict,$(ARGS))
 
+faults-fleet: $(DEV) ## Two gateways on Sentinel and on a cluster: masters killed, silenced, slots moved; counted (ARGS="sentinel --small")
+	@$(BIN)/python -m loadtest.fleet $(ARGS)
+
 MINUTES ?= 10
 soak: $(DEV) ## Clients come and go while workers are rolled; what is left of them? (MINUTES=10)
 	@$(BIN)/python -m loadtest.soak --minutes $(MINUTES) $(ARGS)
+
+load: $(DEV) ## Locust: users of all kinds and of the API, with thresholds, about a minute (ARGS="--scale 5")
+	@$(BIN)/python -m loadtest.load $(ARGS)
+
+storm: $(DEV) ## 10,000 clients at once, a worker killed, churn, a rolling reload, two minutes (ARGS="--clients 2000")
+	@$(BIN)/python -m loadtest.storm $(ARGS)
+
+CONNECTIONS ?= 100000
+scale: $(DEV) ## Hold very many connections on this machine, two minutes (CONNECTIONS=100000)
+	@$(BIN)/python -m loadtest.scale --connections $(CONNECTIONS) $(ARGS)
+
+curves: $(DEV) ## What grows with connections, channels and workers, about ten minutes (ARGS="--small")
+	@$(BIN)/python -m loadtest.scale.curves $(ARGS)
+
+
+docs: $(DEV) ## Write the generated tables of the documentation anew
+	@$(BIN)/python -m tests.docs.generated
 
 proto: $(DEV) ## Write the Protobuf code anew from protocol/client.proto
 	@$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. protocol/client.proto
@@ -68,8 +94,22 @@ lock: $(DEV) ## Write the lock files anew
 	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file=$$file "$$@" pyproject.toml || exit 1; \
 	done
 
+SUPPLY := PYTHONPATH=.ci $(BIN)/python -m supply
+
+licences: $(DEV) ## Write THIRD-PARTY.md anew, and see that every licence may be shipped (after lock)
+	@$(SUPPLY).licences
+
+sbom: $(DEV) ## Write the bill of materials of the locked dependencies, dist/sbom.cdx.json (CycloneDX)
+	@$(SUPPLY).sbom dist/sbom.cdx.json
+
+audit: $(DEV) ## Ask for known vulnerabilities of the locked dependencies; status 3 = nobody answered
+	@$(SUPPLY).audit $(ARGS); status=$$?; [ $$status -eq 0 ] || echo "make audit: status $$status" >&2; exit $$status
+
+dist: $(DEV) ## Build wheel and source distribution into dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null && ls dist
+
 clean: ## Remove what the other words have made
-	@rm -rf $(VENV) artifacts bench.json tests/sdk/node_modules loadtest/bench/node_modules \
+	@rm -rf $(VENV) artifacts dist bench.json tests/sdk/node_modules loadtest/bench/node_modules loadtest/bench/centrifugo/bin \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
@@ -101,3 +141,10 @@ tests/sdk/node_modules: tests/sdk/package-lock.json
 	@if command -v npm >/dev/null; then \
 	  echo "Installing the JavaScript SDK for its tests …" && cd tests/sdk && npm ci --silent --no-audit --no-fund; \
 	else echo "npm not found: the tests of the JavaScript SDK will skip"; fi
+
+# Peers of the bench that come from npm. Without npm they are not measured, and the tests that start them skip.
+loadtest/bench/node_modules: loadtest/bench/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "Installing the peers that come from npm …" && cd loadtest/bench && \
+	  npm ci --ignore-scripts --silent --no-audit --no-fund && touch node_modules; \
+	else echo "npm not found: Bun, ws and Socket.IO are not measured"; fi

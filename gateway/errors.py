@@ -18,6 +18,12 @@
     │       ├── StreamCancelled   a client, a backend, or because nobody watched
     │       ├── StreamSuperseded  a newer generation took its place
     │       └── StreamTruncated   its text has reached its size
+    ├── CacheError            the response cache
+    │   ├── CacheInvalid      a request or an option that cannot be; carries the place
+    │   ├── CacheClosed       it was not entered, or is closed
+    │   ├── AnswerRestarted   a new producer says something else than what was handed on already
+    │   └── AnswerFailed      nobody has the answer: its producer failed; carries code and message
+    │       └── AnswerRefused     it fails so every time: kept for a short time
     ├── SqlError              the database of the outbox
     │   ├── SqlUnavailable    it cannot be reached, or no connection became free; temporary
     │   └── SqlRefused        it answered with an error (no such table, permissions)
@@ -177,3 +183,41 @@ class StreamSuperseded(StreamEnded):
 
 class StreamTruncated(StreamEnded):
     """The text has reached its size: what was in it until then is there, and the stream has ended."""
+
+
+class CacheError(GatewayError):
+    """Something about the response cache."""
+
+
+class CacheInvalid(CacheError, ValueError):
+    """A request that cannot be a key, or an option that cannot be. `place` names it: `messages[2].content`."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        self.place = place
+        self.problem = problem
+        super().__init__(f"{place}: {problem}")
+
+
+class CacheClosed(CacheError):
+    """The cache was not entered, or is closed."""
+
+
+class AnswerRestarted(CacheError):
+    """The producer died, and the text of the next one does not begin with the `handed_on` characters."""
+
+    def __init__(self, handed_on: int) -> None:
+        self.handed_on = handed_on
+        super().__init__(f"a new producer says something else than the first {handed_on} characters")
+
+
+class AnswerFailed(CacheError):
+    """The producer failed. Who follows the stream sees `code` (for programs) and `message` (for people) as well."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(f"{code}: {message}")
+
+
+class AnswerRefused(AnswerFailed):
+    """The same request will fail so every time (too long, not allowed): it is not asked again for a short time."""

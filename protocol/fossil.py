@@ -7,7 +7,7 @@ Numbers are written in 64 digits, `0-9A-Z_a-z~`. The checksum is the sum of the 
 `create_delta` is made for documents of which little changes: it takes what both ends have in common, and between them
 looks for parts that the source has, too, cut behind commas, spaces and the like. All its cuts are between characters
 of UTF-8, so the delta of two texts is a text, and can travel as a JSON string. Nearly all the work is done by C: a
-document of 3 KiB costs some 130 µs (`make bench-delta`).
+document of 3 KiB costs some 130 µs.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ ROWS = {
     3: ("publisher", "streams"),
     2: ("broker", "auth", "backend", "overload"),
     1: ("storage",),
-    0: ("config", "metrics", "errors", "log", "clock", "tasks", "processes"),
+    0: ("config", "metrics", "errors", "log", "clock", "tasks", "breaker", "processes"),
 }
 """A room imports only from lower rows. `processes` is the link of supervisor and workers."""
 ROW = {room: row for row, rooms in ROWS.items() for room in rooms}

@@ -12,8 +12,8 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from gateway.backend.breaker import Breaker
 from gateway.backend.hooks import Context, Disconnected, Event, Refused
+from gateway.breaker import Breaker
 from gateway.clock import Clock
 from gateway.errors import BackendUnavailable
 from gateway.metrics import names

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from gateway.backend.breaker import Breaker
 from gateway.backend.calls import Calls
 from gateway.backend.goodbyes import Goodbyes
 from gateway.backend.handlers import Handlers, load_handlers
@@ -25,6 +24,7 @@ from gateway.backend.hooks import (
 )
 from gateway.backend.proxy import Proxy
 from gateway.backend.shapes import settle
+from gateway.breaker import Breaker
 from gateway.clock import Clock
 from gateway.config import Backend as Settings
 from gateway.errors import GatewayError, StartupError
@@ -109,7 +109,7 @@ class Hooks:
         if url and self._proxy is not None:
             proxy = self._proxy
             breaker = Breaker(
-                self._clock,
+                self._clock.monotonic,
                 failures=self._settings.breaker_failures,
                 open_s=self._settings.breaker_open_s,
                 changed=lambda is_open: self._calls.circuit_changed(event, is_open=is_open),

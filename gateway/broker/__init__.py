@@ -5,18 +5,21 @@ what the worker is subscribed to goes through `Subscriber`, whose connection ans
 """
 
 from gateway.broker.commands import CommandQueue
+from gateway.broker.connection import Connection, Subscribes
 from gateway.broker.functions import keep_functions
 from gateway.broker.lifecycle import LifecycleEvent, LifecycleStore
+from gateway.broker.link import SubscriberListener
 from gateway.broker.log import ChannelLog, Page, Published
 from gateway.broker.presence import PresenceStore
 from gateway.broker.revocations import RevocationStore
 from gateway.broker.streams import Life, Outcome, StoredStream, StreamStore, stream_channel
-from gateway.broker.subscriber import Subscriber, SubscriberListener
+from gateway.broker.subscriber import Subscriber
 from gateway.broker.user_places import Entered, UserPlaces
 
 __all__ = [
     "ChannelLog",
     "CommandQueue",
+    "Connection",
     "Entered",
     "Life",
     "LifecycleEvent",
@@ -30,6 +33,7 @@ __all__ = [
     "StreamStore",
     "Subscriber",
     "SubscriberListener",
+    "Subscribes",
     "UserPlaces",
     "keep_functions",
     "stream_channel",

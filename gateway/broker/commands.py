@@ -10,10 +10,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from redis.exceptions import (
     BusyLoadingError,
+    ClusterDownError,
     MasterDownError,
     NoScriptError,
     OutOfMemoryError,
@@ -35,10 +36,11 @@ MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 BATCH: Final = 500
 """Commands in one round trip."""
 
-PASSING: Final = (BusyLoadingError, MasterDownError, ReadOnlyError, TryAgainError)
-"""Errors of a Redis that starts, or that has just stopped being the master: nothing was done, and soon it works."""
+PASSING: Final = (BusyLoadingError, ClusterDownError, MasterDownError, ReadOnlyError, TryAgainError)
+"""Errors of a Redis that starts, or that has just stopped being the master, or has not all of a slot: nothing was done,
+and soon it works."""
 
-FULL: Final = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN")
+FULL: Final = ("MISCONF", "NOREPLICAS")
 """How other errors begin with which Redis refuses whatever anybody wants to write."""
 
 Argument = bytes | str | int | float
@@ -61,15 +63,32 @@ class Growing(Protocol):
         """What it counts, so far, against MAX_WAITING."""
         ...
 
+    @property
+    def key(self) -> Argument | None:
+        """What decides in a cluster which server it is for; None = any."""
+        ...
+
     def arguments(self) -> tuple[Argument, ...]:
         """The command with all its arguments. Asked for when it is sent."""
         ...
 
 
-class _Fixed(NamedTuple):
+class Fixed(NamedTuple):
+    """A command that is complete."""
+
     words: tuple[Argument, ...]
     size: int
     operations: int = 1
+
+    @property
+    def key(self) -> Argument | None:
+        if self.words[0] in ("EVALSHA", "EVAL"):
+            return self.words[3] if self.words[2] else None
+        if self.words[0] in ("XGROUP", "XINFO"):
+            return self.words[2]
+        if self.words[0] in ("XREAD", "XREADGROUP"):
+            return self.words[self.words.index("STREAMS") + 1]
+        return self.words[1] if len(self.words) > 1 else None
 
     def arguments(self) -> tuple[Argument, ...]:
         return self.words
@@ -81,12 +100,16 @@ class _Waiting(NamedTuple):
 
 
 class CommandQueue:
-    """Carries out Redis commands, in order, many in one round trip. At most once."""
+    """Carries out Redis commands, in order, many in one round trip. At most once.
+
+    `gateway.broker.cluster_queue` is the one for a cluster.
+    """
 
     def __init__(
-        self, client: RedisClient, *, batch: int = BATCH, round_trip: Callable[[float], None] | None = None
+        self, client: RedisClient | None, *, batch: int = BATCH, round_trip: Callable[[float], None] | None = None
     ) -> None:
-        """`batch`: commands in one round trip; few for commands whose answers are large.
+        """`client`: None = a subclass knows where to send. `batch`: commands in one round trip; few for commands whose
+        answers are large.
 
         `round_trip` is told how long each took, in seconds.
         """
@@ -108,7 +131,7 @@ class CommandQueue:
         Raises BrokerBusy at once when too much waits; the future raises BrokerUnavailable (it may or may not have been
         carried out) or BrokerRefused.
         """
-        return self.submit_growing(_Fixed(arguments, size))
+        return self.submit_growing(Fixed(arguments, size))
 
     def submit_growing(self, command: Growing) -> asyncio.Future[Any]:
         """Queue a command that may grow while it waits. As `submit`."""
@@ -151,14 +174,14 @@ class CommandQueue:
                         raise asyncio.CancelledError
         finally:
             for waiting in (*batch, *self._waiting):
-                _settle(waiting.done, BrokerUnavailable("the gateway is stopping"))
+                settle(waiting.done, BrokerUnavailable("the gateway is stopping"))
             self._waiting.clear()
             self._waiting_bytes = self._operations = 0
 
     async def _send(self, batch: list[_Waiting]) -> None:
         begun = perf_counter()
         try:
-            async with self._client.pipeline(transaction=False) as pipeline:
+            async with cast("RedisClient", self._client).pipeline(transaction=False) as pipeline:
                 for waiting in batch:
                     pipeline.execute_command(*waiting.command.arguments())
                 answers: list[Any] = await pipeline.execute(raise_on_error=False)
@@ -167,21 +190,23 @@ class CommandQueue:
         if self._round_trip is not None:
             self._round_trip(perf_counter() - begun)
         for waiting, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, NoScriptError):
-                _settle(waiting.done, ScriptUnknown(str(answer)))
-            elif isinstance(answer, OutOfMemoryError) or (
-                isinstance(answer, ResponseError) and str(answer).startswith(FULL)
-            ):
-                _settle(waiting.done, BrokerFull(str(answer)))
-            elif isinstance(answer, ResponseError) and not isinstance(answer, PASSING):
-                _settle(waiting.done, BrokerRefused(str(answer)))
-            elif isinstance(answer, RedisError):
-                _settle(waiting.done, BrokerUnavailable(str(answer)))
-            else:
-                _settle(waiting.done, answer)
+            settle(waiting.done, meaning(answer))
 
 
-def _settle(done: asyncio.Future[Any], answer: object) -> None:
+def meaning(answer: object) -> object:
+    """Redis' answer, or redis-py's error, as what the future gives or raises."""
+    if isinstance(answer, NoScriptError):
+        return ScriptUnknown(str(answer))
+    if isinstance(answer, OutOfMemoryError) or (isinstance(answer, ResponseError) and str(answer).startswith(FULL)):
+        return BrokerFull(str(answer))
+    if isinstance(answer, ResponseError) and not isinstance(answer, PASSING):
+        return BrokerRefused(str(answer))
+    if isinstance(answer, RedisError):
+        return BrokerUnavailable(str(answer))
+    return answer
+
+
+def settle(done: asyncio.Future[Any], answer: object) -> None:
     if done.done():
         return
     if isinstance(answer, BrokerError):

@@ -62,7 +62,7 @@ class LifecycleStore:
         """`kept`: entries that the stream keeps, about."""
         self._commands = commands
         self._prefix = prefix
-        self._stream = stream.encode()
+        self._stream = stream
         self._kept = kept
         self._lease_ms = int(lease_s * 1000)
         self._node = node
@@ -94,7 +94,11 @@ class LifecycleStore:
         return converted(self._run("reap", worker, at_ms, REAPED_AT_ONCE), _reaped)
 
     def _run(self, operation: str, worker: str, *arguments: Argument, size: int = 0) -> asyncio.Future[Any]:
-        keys = (self._stream, clients_key(self._prefix, worker), workers_key(self._prefix))
+        keys = (
+            self._stream,
+            clients_key(self._prefix, self._stream, worker),
+            workers_key(self._prefix, self._stream),
+        )
         head = (operation, worker, self._lease_ms, self._kept, self._node)
         return self._script.submit(self._commands, keys, (*head, *arguments), size=size)
 

@@ -70,6 +70,7 @@ class ChannelLog:
         self._open: _Batch | None = None
         self._read = Script("read")
         self._once = Script("publish_once")
+        self._fork = Script("fork")
 
     def append(
         self,
@@ -91,7 +92,7 @@ class ChannelLog:
         """
         keys = [log_key(self._prefix, channel), meta_key(self._prefix, channel)]
         if key:
-            keys.append(done_key(self._prefix, f"{channel}:{key}"))
+            keys.append(done_key(self._prefix, key, channel))
         ttl_ms = max(1, int(ttl_s * 1000))
         if not version:
             bounds = _Bounds(size, ttl_ms, int(remember_s * 1000))
@@ -128,12 +129,12 @@ class ChannelLog:
         """Deliver a payload of the Redis contract to a channel without history, unless its `key` is known
         there; whether it was delivered. Raises BrokerBusy."""
         arguments = (publish_channel(self._prefix, channel), payload, int(remember_s * 1000))
-        keys = (done_key(self._prefix, f"{channel}:{key}"),)
+        keys = (done_key(self._prefix, key, channel),)
         return converted(self._once.submit(self._writes, keys, arguments, size=len(payload)), lambda given: given == 1)
 
     def remember(self, channel: str, key: str, remember_s: float) -> asyncio.Future[int]:
         """Change the time for which an idempotency key is still known. Raises BrokerBusy."""
-        return self._writes.submit("PEXPIRE", done_key(self._prefix, f"{channel}:{key}"), int(remember_s * 1000))
+        return self._writes.submit("PEXPIRE", done_key(self._prefix, key, channel), int(remember_s * 1000))
 
     def read(self, channel: str, *, after: int, limit: int) -> asyncio.Future[Page]:
         """Publications after an offset, oldest first, at most `limit` (≤ PAGE; 0 = the position only).
@@ -151,6 +152,14 @@ class ChannelLog:
     def remove(self, channel: str) -> asyncio.Future[int]:
         """Empty the log. The position stays, so that nobody takes what comes next for something else."""
         return self._writes.submit("DEL", log_key(self._prefix, channel))
+
+    def forked(self, channel: str, epoch: str) -> asyncio.Future[Any]:
+        """The log has other publications at offsets of `epoch` that were delivered: it gets a new epoch.
+
+        So it is when a replica without the last writes takes the place of its master. Whoever comes back with the old
+        epoch learns that something is missing. Raises BrokerBusy.
+        """
+        return self._fork.submit(self._writes, (meta_key(self._prefix, channel),), (epoch, _new_epoch()))
 
     def _page(self, channel: str, direction: str, offset: int, limit: int) -> asyncio.Future[Page]:
         keys = (log_key(self._prefix, channel), meta_key(self._prefix, channel))
@@ -182,6 +191,10 @@ class _Batch:
     @property
     def operations(self) -> int:
         return len(self._published)
+
+    @property
+    def key(self) -> bytes:
+        return log_key(self._prefix, self._channel)
 
     def takes(self, channel: str, bounds: _Bounds) -> bool:
         """Whether one more publication can go along."""

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 BATCH = 500
 """Channels in one SUBSCRIBE: large enough to be cheap, small enough not to stall Redis."""
+
+
+class Dialect(NamedTuple):
+    """Which words a connection uses: those of pub/sub, or of sharded pub/sub (Redis 7)."""
+
+    subscribe: bytes
+    unsubscribe: bytes
+    confirmed: bytes
+    message: bytes
+    alone: bool
+    """One channel in each command."""
+
+
+PLAIN: Final = Dialect(b"SUBSCRIBE", b"UNSUBSCRIBE", b"subscribe", b"message", alone=False)
+SHARDED: Final = Dialect(b"SSUBSCRIBE", b"SUNSUBSCRIBE", b"ssubscribe", b"smessage", alone=True)
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 

@@ -21,12 +21,13 @@ from protocol.redis_contract import (
     stream_parts_key,
     stream_text_key,
     streams_key,
+    streams_keys,
 )
 
 NAMESPACE: Final = "stream"
 """The namespace whose channels are token streams."""
 
-Mode = Literal["new", "replace", "restore"]
+Mode = Literal["new", "once", "replace", "restore", "adopt"]
 Ending = Literal["finished", "failed", "cancelled", "truncated"]
 OutcomeName = Literal["ok", "gone", "superseded", "active", "ended", "gap", "full", "denied"]
 
@@ -98,18 +99,22 @@ class StreamStore:
         self._change = Script("stream")
         self._read = Script("stream_read")
 
-    @property
-    def ended_channel(self) -> bytes:
-        """The Redis channel with the generations that were ended by somebody else than their producer."""
-        return streams_key(self._prefix)
+    def ended_channel(self, key: str) -> bytes:
+        """The Redis channel that tells when `key`, and others, are ended by somebody else than their producer."""
+        return streams_key(self._prefix, key)
 
     def publish_channel(self, key: str) -> bytes:
         """The Redis channel with the records of a stream."""
         return publish_channel(self._prefix, stream_channel(key))
 
-    def open(self, key: str, generation: str, owner: str, life: Life, mode: Mode) -> asyncio.Future[Outcome]:
-        """Register a generation: ok, active, superseded (only `restore`), or ended (it had been opened before)."""
-        return self._run("open", key, generation, owner, *life, mode)
+    def open(
+        self, key: str, generation: str, owner: str, life: Life, mode: Mode, producer: str = ""
+    ) -> asyncio.Future[Outcome]:
+        """Register a generation: ok, active, superseded (also one that was replaced), or ended (it had been opened
+        before; in mode `once`: another has finished). `adopt` takes over one that is registered, as `producer`; also
+        gone.
+        """
+        return self._run("open", key, generation, owner, *life, mode, producer)
 
     def append(self, key: str, generation: str, first: int, texts: Sequence[bytes]) -> asyncio.Future[Outcome]:
         """Append texts as the records from `first` on; what the stream has of them is left out. Renews the lease."""
@@ -145,14 +150,20 @@ class StreamStore:
         )
         return converted(self._read.submit(self._reads, keys, (behind,)), _stored)
 
-    def due(self, now_ms: int, limit: int) -> asyncio.Future[list[str]]:
-        """Keys of streams that somebody has to look after: their leases are over, or they want to be compacted."""
-        found = self._writes.submit("ZRANGEBYSCORE", streams_key(self._prefix), 0, now_ms, "LIMIT", 0, limit)
-        return converted(found, lambda keys: [key.decode() for key in keys])
+    async def due(self, now_ms: int, limit: int) -> list[str]:
+        """Keys of streams that somebody has to look after: their leases are over, or they want to be compacted.
+
+        About `limit`: so many of each of the sets that there are.
+        """
+        asked = [
+            self._writes.submit("ZRANGEBYSCORE", each, 0, now_ms, "LIMIT", 0, limit)
+            for each in streams_keys(self._prefix)
+        ]
+        return [key.decode() for found in await asyncio.gather(*asked) for key in found]
 
     def forget_due(self, key: str) -> asyncio.Future[Any]:
         """Nobody has to look after it: there is no such stream any more."""
-        return self._writes.submit("ZREM", streams_key(self._prefix), key)
+        return self._writes.submit("ZREM", streams_key(self._prefix, key), key)
 
     def now_ms(self) -> asyncio.Future[int]:
         """The time of Redis, ms since 1970 UTC."""
@@ -168,7 +179,7 @@ class StreamStore:
             stream_text_key(self._prefix, key),
             log_key(self._prefix, channel),
             meta_key(self._prefix, channel),
-            streams_key(self._prefix),
+            streams_key(self._prefix, key),
         )
         words = (operation, key, publish_channel(self._prefix, channel), generation, *arguments)
         return converted(self._change.submit(self._writes, keys, words, size=size), _outcome)

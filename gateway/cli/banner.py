@@ -47,6 +47,7 @@ def print_demo(config: Config, serving: Serving) -> None:
         f"[bold]nexus-gateway {__version__}[/bold] serves a demo with {serving.workers} worker(s). Ctrl-C ends it.",
         "",
         f"  Demo page   [bold cyan]{control}/demo[/bold cyan]",
+        f"  Ask page    [bold cyan]{control}/demo/ask[/bold cyan]",
         f"  WebSocket   {websocket_url(config, serving)}",
         f"  HTTP API    {control}/api/publish",
         f'  Token       for user "{DEMO_USER}", 24 hours:',

@@ -1,4 +1,4 @@
-"""`config check`, `config show` and `config env`."""
+"""`config check`, `config show`, `config env` and `config reference`."""
 # ruff: noqa: PLC0415 - what a command needs is imported inside it: `token` must not wait for what `serve` needs
 
 from __future__ import annotations
@@ -39,3 +39,11 @@ def env() -> None:
     from gateway.config.show import as_variables
 
     typer.echo("\n".join(as_variables()))
+
+
+@app.command("reference")
+def reference() -> None:
+    """Print every section and key with its values, default and meaning, as Markdown."""
+    from gateway.config.reference import as_markdown
+
+    typer.echo("\n".join(as_markdown()).strip())

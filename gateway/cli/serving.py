@@ -80,6 +80,7 @@ def demo(
     presets = {
         "auth": {"hmac_secret": secrets.token_urlsafe(32)},
         "control": {"demo": True, "api_keys": [secrets.token_urlsafe(18)]},
+        "streams": {"enabled": True},
         "namespaces": {"chat": {"subscribe_by": "authenticated", "publish_by": "subscriber"}},
     }
     run(load(None, flags, presets=presets), demo=True)

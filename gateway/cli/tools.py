@@ -74,10 +74,10 @@ def publish(
 
 
 def _publish(settings: Config, channel: str, document: bytes) -> int:
-    from redis.exceptions import RedisError
-
+    from gateway.broker.connection import Connection
+    from gateway.errors import BrokerError
     from gateway.storage.folder import embedded_socket
-    from gateway.storage.redis import connect, endpoint
+    from gateway.storage.redis import endpoint
     from protocol.redis_contract import publish_channel
 
     redis = settings.redis
@@ -91,13 +91,19 @@ def _publish(settings: Config, channel: str, document: bytes) -> int:
         redis = redis.model_copy(update={"url": f"unix://{socket}"})
 
     async def run() -> int:
-        async with connect(redis) as client:
-            received: int = await client.publish(publish_channel(redis.prefix, channel), document)
-            return received
+        connection = Connection(redis)
+        queue = connection.queue()
+        sending = asyncio.create_task(queue.run())
+        try:
+            return await queue.publish(publish_channel(redis.prefix, channel), document)
+        finally:
+            sending.cancel()
+            await asyncio.wait((sending,))
+            await connection.aclose()
 
     try:
         return asyncio.run(run())
-    except (RedisError, OSError) as error:
+    except BrokerError as error:
         fail(f"not published through Redis at {endpoint(redis)}: {error}")
 
 

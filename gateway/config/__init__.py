@@ -6,6 +6,7 @@ nothing here reads a file at import.
 """
 
 from gateway.config.backend import Backend
+from gateway.config.cache import Cache
 from gateway.config.certificate import load_certificate
 from gateway.config.checks import warnings
 from gateway.config.keys import ApiKey
@@ -31,6 +32,7 @@ __all__ = [
     "ApiKey",
     "Auth",
     "Backend",
+    "Cache",
     "Config",
     "Control",
     "Delivery",

@@ -12,12 +12,15 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.config.backend import Backend
 from gateway.config.base import Port, Seconds, Secret, Section, check_jwks_url, check_network, long_enough
+from gateway.config.cache import Cache
 from gateway.config.keys import ApiKey
 from gateway.config.limits import Limits
 from gateway.config.memory import Memory
 from gateway.config.namespace import Namespace
 from gateway.config.outbox import Outbox
+from gateway.config.redis_url import Topology, parse_redis_url
 from gateway.config.streams import STREAM_NAMESPACE, STREAM_RULES, Streams
+from protocol.redis_contract import ClusterPrefix
 
 MIN_SECRET_BYTES = 32
 """RFC 7518 §3.2: a key of the size of the hash output or larger must be used with HMAC."""
@@ -151,7 +154,9 @@ class Redis(Section):
     """The bus between backends and workers."""
 
     url: Secret = ""
-    """`redis://`, `rediss://` or `unix://` URL; empty = a private embedded server, gone with the supervisor."""
+    """`redis://`, `rediss://` or `unix://` URL; `redis+sentinel://host:26379,…/service` for the master that Sentinels
+    name, `redis+cluster://host:6379,…` for a Redis Cluster (`rediss+…` with TLS); empty = a private embedded server,
+    gone with the supervisor."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,32}$")] = "gw"
     """First part of every Redis key and channel."""
     connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
@@ -166,9 +171,21 @@ class Redis(Section):
     @field_validator("url")
     @classmethod
     def _scheme(cls, url: str) -> str:
-        if url and not url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must start with redis://, rediss:// or unix://")
+        if url:
+            parse_redis_url(url)
         return url
+
+    @property
+    def topology(self) -> Topology:
+        """What `url` leads to."""
+        return parse_redis_url(self.url).topology if self.url else "single"
+
+    @model_validator(mode="after")
+    def _names_of_a_cluster(self) -> Redis:
+        """Wherever the prefix goes, it says how names are made."""
+        if self.topology == "cluster":
+            self.__dict__["prefix"] = ClusterPrefix(self.prefix)
+        return self
 
 
 class Keepalive(Section):
@@ -245,6 +262,7 @@ class Config(Section):
     memory: Memory = Memory()
     backend: Backend = Backend()
     streams: Streams = Streams()
+    cache: Cache = Cache()
     outbox: Outbox = Outbox()
     log: Log = Log()
     namespaces: dict[Annotated[str, Field(pattern=NAMESPACE_NAME)], Namespace] = Field(

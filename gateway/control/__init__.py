@@ -7,9 +7,21 @@ browser can reach here goes through `guard`, because a page from anywhere can se
 
 from gateway.control.app import ControlParts, build_app
 from gateway.control.bus import Bus
+from gateway.control.caches import CacheReport
 from gateway.control.dashboard_live import Dashboard
+from gateway.control.demo_ask import Asking
 from gateway.control.fleet import Fleet
 from gateway.control.nodes import NodeRegistry
 from gateway.control.server import ControlServer
 
-__all__ = ["Bus", "ControlParts", "ControlServer", "Dashboard", "Fleet", "NodeRegistry", "build_app"]
+__all__ = [
+    "Asking",
+    "Bus",
+    "CacheReport",
+    "ControlParts",
+    "ControlServer",
+    "Dashboard",
+    "Fleet",
+    "NodeRegistry",
+    "build_app",
+]

@@ -17,11 +17,13 @@ from gateway.config import Config
 from gateway.control.api import KEY_HEADER, KeyCheck, api_router
 from gateway.control.batch import Batch, rpc_method
 from gateway.control.bus import Bus
+from gateway.control.caches import CacheCollector, CacheReport
 from gateway.control.clients import client_methods
 from gateway.control.dashboard_actions import Actions
 from gateway.control.dashboard_live import Dashboard
 from gateway.control.dashboard_login import Logins
 from gateway.control.dashboard_site import dashboard_router
+from gateway.control.demo_ask import Asking, ask_router
 from gateway.control.demo_site import Sign, demo_router
 from gateway.control.docs import docs_router
 from gateway.control.exposition import metrics_router
@@ -52,10 +54,14 @@ class ControlParts(NamedTuple):
     nodes: NodeRegistry
     sign: Sign | None = None
     """For the demo page; None = no secret to sign with."""
+    asking: Asking | None = None
+    """For the demo's questions; None = token streams are off, or there is no secret."""
     latency: LatencyRecorder | None = None
     """Gets the time of API calls; None = nobody wants to know."""
     dashboard: Dashboard | None = None
     """Runs elsewhere; None = there is no dashboard."""
+    caches: CacheReport | None = None
+    """Runs elsewhere; None = nobody reads what the caches of backends count."""
     relays: RelayReports = RelayReports()
     """What the relays of this process have done."""
 
@@ -73,12 +79,14 @@ def build_app(parts: ControlParts) -> FastAPI:
         redoc_url=None,
     )
     app.include_router(health_router(fleet))
-    app.include_router(metrics_router(parts.table, fleet, parts.clock, RelayCollector(parts.relays)))
+    others = [] if parts.caches is None else [CacheCollector(parts.caches)]
+    app.include_router(metrics_router(parts.table, fleet, parts.clock, *others, RelayCollector(parts.relays)))
     methods = api_methods(parts)
     check_key = KeyCheck(config.control.api_keys, config.control.keys, insecure=config.auth.insecure, hosts=hosts)
     timed = api_timer(parts.latency, parts.clock)
     app.include_router(api_router(methods, check_key, max_payload_bytes=config.limits.publication_bytes, timed=timed))
     if config.control.demo:
+        app.include_router(ask_router(parts.asking, hosts))
         app.include_router(demo_router(parts.sign, hosts, websocket_port=config.server.port))
     if parts.dashboard is not None:
         control = config.control

@@ -22,6 +22,7 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.control.bus import Bus
+from gateway.control.caches import CacheReport
 from gateway.control.dashboard_recent import INTERVAL_S, Curves, Recent
 from gateway.control.dashboard_state import NO_RELAYS, DashboardState, dashboard_state
 from gateway.control.fleet import Fleet
@@ -62,6 +63,7 @@ class Dashboard:
         *,
         publication_bytes: int,
         sign: SignTicket | None = None,
+        caches: CacheReport | None = None,
         relays: RelayReports = NO_RELAYS,
     ) -> None:
         """`publication_bytes`: what workers take from Redis at most; a larger state is not published. `sign`: None =
@@ -72,6 +74,7 @@ class Dashboard:
         self._clock = clock
         self._max_bytes = publication_bytes
         self._sign = sign
+        self._caches = caches
         self._relays = relays
         self._recent = Recent(table)
         self._channel = f"@dashboard.{secrets.token_hex(8)}"
@@ -101,8 +104,9 @@ class Dashboard:
 
     def state(self) -> DashboardState:
         """The state at this moment."""
-        now_s, wall_s = self._clock.monotonic(), self._clock.time()
-        return dashboard_state(self._table, self._fleet, self._recent, now_s, wall_s, relays=self._relays)
+        caches = self._caches.state() if self._caches is not None else []
+        now = (self._clock.monotonic(), self._clock.time())
+        return dashboard_state(self._table, self._fleet, self._recent, *now, caches=caches, relays=self._relays)
 
     def document(self) -> bytes:
         """The state as JSON, made anew at most twice a second, however many ask."""

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from gateway import __version__
+from gateway.control.caches import CacheKind
 from gateway.control.dashboard_recent import Rates, Recent
 from gateway.control.fleet import Fleet, State
 from gateway.control.health import readiness
@@ -160,6 +161,8 @@ class DashboardState(msgspec.Struct, frozen=True):
     redis: RedisState
     slow: list[SlowEntry]
     """Newest first."""
+    caches: list[CacheKind]
+    """Response caches of all backends, by kind; empty = nothing was counted yet."""
     relays: list[RelayState] = []
     """Of the outbox and of the ingest stream, where there are such."""
 
@@ -171,6 +174,7 @@ def dashboard_state(
     monotonic_s: float,
     wall_s: float,
     *,
+    caches: list[CacheKind],
     relays: RelayReports = NO_RELAYS,
 ) -> DashboardState:
     """The document for this moment."""
@@ -209,6 +213,7 @@ def dashboard_state(
         workers=_workers(table, fleet, rows, wall_s),
         redis=_redis(running, recent, sums),
         slow=sorted(report.slow, key=lambda entry: entry.time, reverse=True)[:SLOW_SHOWN],
+        caches=caches,
         relays=relay_states(relays),
     )
 

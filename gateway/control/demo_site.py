@@ -1,6 +1,6 @@
-"""`/demo`: a page to try the gateway with, and tokens for whoever opens it. Only there when `control.demo` is on.
+"""`/demo`: pages to try the gateway with, and tokens for whoever opens it. Only there when `control.demo` is on.
 
-The page's files lie beside this module and are served as they are: no build step, nothing from other servers. Tokens
+The pages' files lie beside this module and are served as they are: no build step, nothing from other servers. Tokens
 are handed out without a password, so only pages of this very server get them (`guard`).
 """
 
@@ -85,14 +85,14 @@ def demo_router(sign: Sign | None, hosts: HostRules, *, websocket_port: int) -> 
     async def token(request: Request) -> Response:
         try:
             check_same_origin(request, hosts)
-            user = _user_name(await read_body(request, MAX_REQUEST_BYTES))
+            user = _user_of(await read_body(request, MAX_REQUEST_BYTES))
             return answers.Answer(msgspec.json.encode(_token_reply(user, sign)))
         except RequestError as problem:
             return answers.refusal(problem)
 
     @router.get("/{name:path}", include_in_schema=False)
     async def asset(request: Request, name: str) -> Response:
-        found = assets.get(name or "index.html")
+        found = assets.get(name or "index.html") or assets.get(f"{name}.html")
         if found is None:
             return Response("There is no such file in the demo.\n", 404, media_type="text/plain")
         return found.answer(request, content_security_policy(request.headers.get("host", ""), websocket_port))
@@ -106,13 +106,16 @@ def _token_reply(user: str, sign: Sign | None) -> dict[str, object]:
     return {"token": sign(user, TOKEN_TTL_S), "ttl": int(TOKEN_TTL_S)}
 
 
-def _user_name(body: bytes) -> str:
-    """The name in a token request. Raises RequestError (400) unless people can read it."""
+def _user_of(body: bytes) -> str:
     try:
-        user = msgspec.json.decode(body, type=_User).user.strip()
+        return user_name(msgspec.json.decode(body, type=_User).user)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RequestError(400, BAD_REQUEST, 'the body must be a JSON object like {"user": "ada"}') from error
-    user = unicodedata.normalize("NFC", user)
+
+
+def user_name(text: str) -> str:
+    """The name of a visitor. Raises RequestError (400) unless people can read it."""
+    user = unicodedata.normalize("NFC", text.strip())
     if not 1 <= len(user) <= NAME_CHARACTERS:
         raise RequestError(400, BAD_REQUEST, f"user: a name has 1 to {NAME_CHARACTERS} characters")
     if not user.isprintable():

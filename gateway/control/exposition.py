@@ -110,10 +110,10 @@ def _gauge(metric: Exposed) -> GaugeMetricFamily:
     return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
 
 
-def metrics_router(table: CounterTable, fleet: Fleet, clock: Clock, *further: Collector) -> APIRouter:
-    """`/metrics`, with what `further` ones of the control process's own parts have to say."""
+def metrics_router(table: CounterTable, fleet: Fleet, clock: Clock, *others: Collector) -> APIRouter:
+    """`/metrics`. `others` are exposed behind the workers."""
     registry = CollectorRegistry(auto_describe=False)
-    for collector in (WorkerCollector(table, fleet, clock), *further):
+    for collector in (WorkerCollector(table, fleet, clock), *others):
         registry.register(collector)
     router = APIRouter(tags=["metrics"])
 

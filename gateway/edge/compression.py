@@ -11,7 +11,7 @@ Length tells: whoever sees the sizes of messages and can put text of his own int
 (CRIME, BREACH). Messages are compressed apart from each other, so this concerns secrets and foreign text that travel in
 one message; where that happens, switch it off.
 
-The level is measured (`make bench-compression`): more than 1 costs several times as much for a few per cent.
+The level is measured: more than 1 costs several times as much for a few per cent.
 """
 
 from __future__ import annotations

@@ -11,6 +11,11 @@ those up to `passed` have been handed to a pass; between the two they wait in `c
 
 When the log no longer reaches back to the position (trimmed, expired, lost with its Redis), `too_short` is told, and
 the feed starts anew at the log's top.
+
+A log can also contradict what was delivered: a replica that lacked the last writes became the master, or Redis came
+back with older data. Its offsets are given out again under the same epoch. So healing looks at the newest publication
+that was taken, too: when the log ends before it, or has another one there, it gets a new epoch (`forked`), and clients
+that come back with the old one are told that they have missed something.
 """
 
 from __future__ import annotations
@@ -18,11 +23,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.clock import Clock
+from gateway.config import STREAM_NAMESPACE
 from gateway.errors import BrokerError
 from gateway.hub.recent import PAGE, ReadsLog, Recent, data_bytes
+from protocol.encodings.json import json_line
+from protocol.errors import DecodeError
 from protocol.position import Position
 from protocol.replies import Publication
 
@@ -66,7 +74,9 @@ class Feed:
         "_clock",
         "_found",
         "_generation",
+        "_last",
         "_log",
+        "_may_fork",
         "_missed",
         "_owner",
         "_retry_s",
@@ -98,6 +108,10 @@ class Feed:
         self.recent = Recent(channel.name, self, log, clock)
         """What has been handed to passes, for who recovers or catches up."""
         self._missed = False
+        self._may_fork = not channel.name.startswith(f"{STREAM_NAMESPACE}:")
+        """Not a token stream: the epoch of its log is its generation, and its producer writes what was lost again."""
+        self._last: Publication | None = None
+        """The publication at `top`, if this worker has had it."""
         self._found = 0
         self._wants_room = False
         self._waiting: list[Callable[[], None]] = []
@@ -114,6 +128,7 @@ class Feed:
         self._generation += 1
         self.epoch = ""
         self.top = self.passed = 0
+        self._last = None
         self.healing = self._wants_room = False
         self.recent.drop()
         self._wake()
@@ -171,14 +186,16 @@ class Feed:
 
     def _take(self, publication: Publication, size: int) -> None:
         self.top += 1
+        self._last = publication
         self.recent.add(publication)
         self._owner.take(self._channel, publication, size)
 
     def _read(self) -> None:
         self._missed = False
         generation = self._generation
+        after = self.top if self._last is None else self.top - 1
         try:
-            reading = self._log.read(self._channel.name, after=self.top, limit=PAGE if self.epoch else 0)
+            reading = self._log.read(self._channel.name, after=after, limit=PAGE if self.epoch else 0)
         except BrokerError:
             self._later(generation)
             return
@@ -202,6 +219,11 @@ class Feed:
             return
         page = reading.result()
         self._retry_s = RETRY_S[0]
+        if self._contradicts(page):
+            self._fork(generation)
+            return
+        if page.publications and page.publications[0].offset == self.top:
+            del page.publications[0]
         if not self.epoch:
             self._start_at(page.top)
             self._owner.found(self)
@@ -223,6 +245,34 @@ class Feed:
         else:
             self._wants_room = True
 
+    def _contradicts(self, page: Page) -> bool:
+        """Whether the log says something else of what was taken, in the name of the same epoch."""
+        if page.top.epoch != self.epoch or not self._may_fork:
+            return False
+        if page.top.offset < self.top:
+            return True
+        first = page.publications[0] if page.publications else None
+        return (
+            first is not None and self._last is not None and first.offset == self.top and not _same(first, self._last)
+        )
+
+    def _fork(self, generation: int) -> None:
+        """Have the log get another epoch, and read again."""
+        try:
+            forking = self._log.forked(self._channel.name, self.epoch)
+        except BrokerError:
+            self._later(generation)
+            return
+        forking.add_done_callback(partial(self._forked, generation))
+
+    def _forked(self, generation: int, forking: asyncio.Future[Any]) -> None:
+        if forking.cancelled() or generation != self._generation:
+            return
+        if forking.exception() is not None:
+            self._later(generation)
+        else:
+            self._read()
+
     def _continues(self, page: Page) -> bool:
         """Whether `page` goes on exactly where the position is."""
         if page.top.epoch != self.epoch or page.top.offset < self.top:
@@ -235,9 +285,22 @@ class Feed:
     def _start_at(self, position: Position) -> None:
         self.epoch = position.epoch
         self.top = self.passed = position.offset
+        self._last = None
         self.recent.drop()
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
         for call in waiting:
             call()
+
+
+def _same(logged: Publication, taken: Publication) -> bool:
+    """Whether they say the same. What came live is on one line, whatever it is in the log."""
+    if logged.info != taken.info or logged.tags != taken.tags or not logged.data or not taken.data:
+        return False
+    if bytes(logged.data) == bytes(taken.data):
+        return True
+    try:
+        return json_line(bytes(logged.data)) == bytes(taken.data)
+    except DecodeError:
+        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from gateway.clock import Clock
@@ -21,7 +21,7 @@ from gateway.hub.reports import DropReports
 from gateway.log import get_logger
 from gateway.metrics import names
 from protocol.errors import EnvelopeError
-from protocol.redis_contract import PresenceChange, decode_payload, publish_prefix
+from protocol.redis_contract import PresenceChange, decode_payload, publish_channel
 from protocol.replies import Publication
 
 CHECK_S: Final = 25.0
@@ -61,7 +61,7 @@ class Hub:
         self._clock = clock
         self._checks: deque[Feed] = deque()
         self._counters = counters
-        self._prefix = publish_prefix(prefix)
+        self._prefix = prefix
         self._namespaces = namespaces
         self._publication_bytes = publication_bytes
         self._redis_state_changed = redis_state_changed
@@ -131,7 +131,7 @@ class Hub:
         """
         channels: list[Channel] = []
         for name, namespace in names_and_namespaces:
-            redis_name = self._prefix + name.encode()
+            redis_name = publish_channel(self._prefix, name)
             channel = self._channels.get(redis_name)
             if channel is None:
                 self._numbers += 1
@@ -312,3 +312,11 @@ class Hub:
         self._interest.redis_lost()
         if self._redis_state_changed is not None:
             self._redis_state_changed(False)
+
+    def publications_missed(self, channels: Collection[bytes], deaf_s: float) -> None:
+        """Channels with history heal; what was published on others meanwhile, nobody knows: say so."""
+        known = (self._channels.get(channel) for channel in channels)
+        concerned = sum(channel is not None and channel.feed is None and not channel.deserted for channel in known)
+        if concerned:
+            self._counters[names.INTERRUPTED] += concerned
+            self._log.warning("publications may be lost", channels=concerned, deaf_s=round(deaf_s, 3))

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.clock import Clock
 from protocol.replies import Publication
@@ -32,6 +32,10 @@ class ReadsLog(Protocol):
 
     def read(self, channel: str, *, after: int, limit: int) -> asyncio.Future[Page]:
         """Publications after an offset, oldest first. Raises BrokerBusy; the future raises BrokerError."""
+        ...
+
+    def forked(self, channel: str, epoch: str) -> asyncio.Future[Any]:
+        """The log contradicts what was delivered in `epoch`: give it another. Raises as `read`."""
         ...
 
 

@@ -118,6 +118,11 @@ DROPPED_CONTROL: Final = _metric("control_messages_dropped", "counter", "Those t
 TOLD_LOST: Final = _metric("subscribers_told_lost", "counter", "Subscribers told that publications are gone for good")
 RECOVERED: Final = _metric("recoveries", "counter", "Subscriptions that asked to recover", "result", "recovered")
 UNRECOVERED: Final = _metric("recoveries", "counter", "Subscriptions that asked to recover", "result", "lost")
+INTERRUPTED: Final = _metric(
+    "possible_losses",
+    "counter",
+    "Times a channel without history, with subscribers, was not heard for a while: publications may be lost",
+)
 REDIS_LOST: Final = _metric("redis_connections_lost", "counter", "Times the subscriber connection to Redis broke")
 _ACTIONS = "What the memory governor has done"
 MEMORY_SHRUNK: Final = _metric("memory_actions", "counter", _ACTIONS, "action", "shrink_cache")

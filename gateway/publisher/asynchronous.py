@@ -7,12 +7,12 @@ import os
 import random
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from msgspec import UNSET, UnsetType
 
 from gateway.broker.backoff import Backoff
-from gateway.broker.commands import CommandQueue
+from gateway.broker.connection import Connection
 from gateway.errors import PublisherClosed, PublishInvalid
 from gateway.publisher.messages import History, Message, Prepared, Rules
 from gateway.publisher.options import (
@@ -25,12 +25,8 @@ from gateway.publisher.options import (
 )
 from gateway.publisher.outbox import Outbox
 from gateway.publisher.sending import Sender
-from gateway.storage.redis import connect
 from gateway.tasks import TaskScope
 from protocol.position import Position
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis as RedisClient
 
 BACKOFF_BASE_S: Final = 0.05
 BACKOFF_CAP_S: Final = 1.0
@@ -57,7 +53,7 @@ class AsyncPublisher:
         channel_length: int = CHANNEL_LENGTH,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
-        """`url`: redis://, rediss:// or unix://. Nothing is opened before `async with`.
+        """`url`: as the gateway's `redis.url`, also Sentinel's or a cluster's. Nothing is opened before `async with`.
 
         `namespaces`: the history of every namespace of the gateway, `default` for channels without one; a channel of
         any other namespace is refused. None = no channel has history, and namespaces are not checked. `prefix`,
@@ -82,7 +78,7 @@ class AsyncPublisher:
     async def __aenter__(self) -> Self:
         if self._session is not None:
             raise PublisherClosed("the publisher is in use already")
-        self._session = _Session(connect(self._settings), self._settings.prefix, self._retry_for_s)
+        self._session = _Session(Connection(self._settings), self._settings.prefix, self._retry_for_s)
         self._session.start()
         return self
 
@@ -161,9 +157,9 @@ class AsyncPublisher:
 class _Session:
     """What an entered publisher holds."""
 
-    def __init__(self, client: RedisClient, prefix: str, retry_for_s: float) -> None:
-        self._client = client
-        self._commands = CommandQueue(client)
+    def __init__(self, redis: Connection, prefix: str, retry_for_s: float) -> None:
+        self._redis = redis
+        self._commands = redis.queue()
         backoff = Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, random.random)
         self.outbox = Outbox(Sender(self._commands, prefix).send, backoff, retry_for_s=retry_for_s)
         self._tasks = TaskScope(self.outbox.fail)
@@ -178,4 +174,4 @@ class _Session:
             await self.outbox.wait_empty()
         finally:
             await self._tasks.aclose()
-            await self._client.aclose()
+            await self._redis.aclose()

@@ -36,18 +36,30 @@ class Options(TypedDict):
 def options_of_gateway(path: str | os.PathLike[str] | None) -> Options:
     """From the gateway's TOML file at `path` (None = none) and its variables `GATEWAY_…` in this environment.
 
-    Without `redis.url`: the embedded Redis of this user's gateway on this machine. Raises ConfigError.
+    Raises ConfigError.
     """
-    file = Path(path) if path is not None else None
-    config = load_config(file, environ=os.environ, flags={}, to_serve=False)
+    config = config_of_gateway(path)
     return Options(
-        url=config.redis.url or f"unix://{embedded_socket(config.server.port)}",
+        url=config.redis.url,
         prefix=config.redis.prefix,
         namespaces=histories(config),
         max_bytes=config.limits.publication_bytes,
         channel_length=config.limits.channel_length,
         connect_timeout_s=config.redis.connect_timeout_s,
     )
+
+
+def config_of_gateway(path: str | os.PathLike[str] | None) -> Config:
+    """The gateway's TOML file at `path` (None = none) and its variables `GATEWAY_…` in this environment.
+
+    Without `redis.url`: that of the embedded Redis of this user's gateway on this machine. Raises ConfigError.
+    """
+    file = Path(path) if path is not None else None
+    config = load_config(file, environ=os.environ, flags={}, to_serve=False)
+    if config.redis.url:
+        return config
+    embedded = config.redis.model_copy(update={"url": f"unix://{embedded_socket(config.server.port)}"})
+    return config.model_copy(update={"redis": embedded})
 
 
 def histories(config: Config) -> Mapping[str, History | None]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from gateway.broker import CommandQueue
+from gateway.broker import Connection
 from gateway.broker.ingest import IngestStream
 from gateway.clock import Clock
 from gateway.config import Outbox
@@ -21,9 +21,6 @@ from gateway.relay.rows import Bounds, Store
 from gateway.relay.sqlite import SqliteStore
 from gateway.storage.sql import Database
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis as RedisClient
-
 CLAIMERS: Final = 2
 """Claims of one relay at the same time. SQLite: one, its writers take turns anyway."""
 
@@ -31,12 +28,12 @@ CLAIMERS: Final = 2
 class RelayParts:
     """One relay, with what it holds. `run` until cancelled, then `aclose`."""
 
-    def __init__(self, settings: Outbox, redis: RedisClient, prefix: str, rules: Rules) -> None:
+    def __init__(self, settings: Outbox, redis: Connection, prefix: str, rules: Rules) -> None:
         """`settings.url` must not be empty. `redis` stays the caller's to close."""
         self.report = OutboxReport(Counted())
         self.database = Database(settings)
-        self._queues = [CommandQueue(redis) for _ in range(1 if settings.is_sqlite else CLAIMERS)]
-        self._forgetting = CommandQueue(redis)
+        self._queues = [redis.queue() for _ in range(1 if settings.is_sqlite else CLAIMERS)]
+        self._forgetting = redis.queue()
         forgetting = Sender(self._forgetting, prefix)
         publishers = [
             RowPublisher(Sender(queue, prefix, remember_s=settings.remember_s), forgetting, rules)
@@ -59,10 +56,10 @@ class RelayParts:
 class IngestParts:
     """The relay of the Redis Stream. `run` until cancelled."""
 
-    def __init__(self, settings: Outbox, redis: RedisClient, prefix: str, rules: Rules, clock: Clock) -> None:
+    def __init__(self, settings: Outbox, redis: Connection, prefix: str, rules: Rules, clock: Clock) -> None:
         """`redis` stays the caller's to close."""
         self.report = IngestReport(Counted())
-        reads, writes, publishing = (CommandQueue(redis) for _ in range(3))
+        reads, writes, publishing = (redis.queue() for _ in range(3))
         self.ingest = Ingest(
             IngestStream(reads, writes, prefix=prefix, consumer=secrets.token_hex(8)),
             RowPublisher(Sender(publishing, prefix, remember_s=settings.remember_s), Sender(writes, prefix), rules),

@@ -10,6 +10,7 @@ producer nothing. The rule that is easiest to break: what has a number never cha
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -68,6 +69,7 @@ class Delivery:
         """The text of every record; the first is record 2."""
         self.confirmed = 1
         """Number of the newest record that Redis has."""
+        self._producer = os.urandom(12).hex()
 
     def add(self, text: bytes) -> None:
         """Make records of `text` (UTF-8)."""
@@ -77,15 +79,17 @@ class Delivery:
             text = text[len(record) :]
 
     async def open(self, mode: Mode) -> None:
-        """Register the generation. Raises StreamActive."""
+        """Register the generation, or `adopt` it. Raises StreamActive."""
         outcome = await self._persist(
-            partial(self._store.open, self._key, self._generation, self._owner, self._life, mode)
+            partial(self._store.open, self._key, self._generation, self._owner, self._life, mode, self._producer)
         )
         if outcome.name == "active":
             raise StreamActive(self._key, outcome.more.decode())
         if outcome.name != "ok":
             raise ended_by(self._key, outcome)
         self.confirmed = outcome.seq
+        if mode == "adopt":
+            self._owner = outcome.more.decode()  # it is registered again with it, should Redis lose it
 
     async def renew(self) -> None:
         """Say that the producer lives, and look whether Redis still has everything."""
@@ -177,7 +181,7 @@ def ended_by(key: str, outcome: Outcome) -> StreamEnded:
         return StreamSuperseded(key, "superseded", outcome.more)
     if outcome.status == "cancelled":
         return StreamCancelled(key, "cancelled", outcome.more)
-    return StreamEnded(key, outcome.status, outcome.more)
+    return StreamEnded(key, outcome.status or "unknown", outcome.more)
 
 
 def cut(text: bytes, size: int) -> bytes:

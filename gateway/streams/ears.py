@@ -7,13 +7,11 @@ to look, and nothing is kept for anybody.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
-from gateway.broker import Subscriber
+from gateway.broker import Connection
 from gateway.errors import BrokerRefused
-from gateway.storage.redis import Endpoint
 
 CONNECT_TIMEOUT_S: Final = 5.0
 PROBE_INTERVAL_S: Final = 5.0
@@ -25,13 +23,8 @@ Heard = Callable[[bytes | None], None]
 class Ears:
     """Who listens to which Redis channel."""
 
-    def __init__(self, server: Endpoint) -> None:
-        self._subscriber = Subscriber(
-            server,
-            connect_timeout_s=CONNECT_TIMEOUT_S,
-            probe_interval_s=PROBE_INTERVAL_S,
-            random=random.random,
-        )
+    def __init__(self, redis: Connection) -> None:
+        self._subscriber = redis.subscriber(connect_timeout_s=CONNECT_TIMEOUT_S, probe_interval_s=PROBE_INTERVAL_S)
         self._listeners: dict[bytes, dict[Heard, None]] = {}
         self._confirmed: set[bytes] = set()
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
@@ -75,6 +68,9 @@ class Ears:
 
     def subscriber_lost(self, reason: str) -> None:  # noqa: ARG002 - the subscriber has logged it
         self._confirmed.clear()
+
+    def publications_missed(self, channels: Collection[bytes], deaf_s: float) -> None:
+        """`subscriber_connected` tells everybody to look."""
 
     def _settle(self, channel: bytes, *, confirmed: bool) -> None:
         if confirmed:

@@ -32,14 +32,14 @@ class Reaper:
         """Look until cancelled."""
         while True:
             try:
-                more = await self.look() == AT_ONCE
+                more = await self.look() >= AT_ONCE
             except BrokerError as error:
                 self._log.debug("streams not looked after", error=str(error))
                 more = False
             await asyncio.sleep(0 if more else self._interval_s)
 
     async def look(self) -> int:
-        """Do what is due, for at most AT_ONCE streams; how many. Raises BrokerError."""
+        """Do what is due, for about AT_ONCE streams; how many. Raises BrokerError."""
         keys = await self._store.due(await self._store.now_ms(), AT_ONCE)
         for key in keys:
             await self._look_after(key)

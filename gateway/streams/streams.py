@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from pydantic import ValidationError
 from redis.asyncio import Redis as RedisClient
 
-from gateway.broker import CommandQueue, StreamStore
+from gateway.broker import Connection, StreamStore
+from gateway.broker.streams import Mode
 from gateway.config import Redis
-from gateway.errors import ConfigError, StreamClosed, StreamDenied
+from gateway.errors import ConfigError, StreamClosed, StreamDenied, StreamInvalid
 from gateway.log import get_logger
-from gateway.storage.redis import connect, endpoint_of
+from gateway.streams.delivery import Delivery
 from gateway.streams.ears import Ears
 from gateway.streams.options import Options, check_key
 from gateway.streams.reader import Reading
 from gateway.streams.records import Record, new_generation
 from gateway.streams.writer import Registration, StreamWriter
 from gateway.tasks import TaskScope
+
+WAIT_S: Final = 60.0
+"""Time for which a registered stream waits for its producer."""
+LEAST_PATIENCE_S: Final = 0.1
 
 
 class StreamStatus(NamedTuple):
@@ -47,20 +53,29 @@ class Streams:
     """Token streams of one gateway. One object per process and event loop; `async with`, or `aclose` at the end."""
 
     def __init__(self, redis: RedisClient | str, *, prefix: str = "gw", options: Options | None = None) -> None:
-        """`redis`: a client of redis-py, which stays the caller's, or redis://, rediss://, unix://. `prefix` as the
+        """`redis`: a client of redis-py, which stays the caller's, or a URL as the
+        gateway's `redis.url`. `prefix` as the
         gateway has it. Nothing is opened before the first use. Raises ConfigError, StreamInvalid.
         """
         self.options = options or Options()
         self.options.life()
-        self._own = isinstance(redis, str)
-        self._redis = connect(_settings(redis, prefix)) if isinstance(redis, str) else redis
-        self._commands = CommandQueue(self._redis)
+        if isinstance(redis, str):
+            settings = _settings(redis, prefix)
+            self._redis = Connection(settings)
+            prefix = settings.prefix
+        elif isinstance(redis, RedisClient):
+            self._redis = Connection(Redis(prefix=prefix), redis)
+        else:
+            raise ConfigError([f"redis: is {type(redis).__name__}; for a cluster give its URL, redis+cluster://…"])
+        self._commands = self._redis.queue()
         self._store = StreamStore(self._commands, self._commands, prefix=prefix)
-        self._ears = Ears(endpoint_of(self._redis.connection_pool))
+        self._ears = Ears(self._redis)
         self._tasks = TaskScope(self._broken)
         self._started = False
         self._closed = False
         self._writers: dict[bytes, StreamWriter] = {}
+        self._ends: Counter[bytes] = Counter()
+        """Channels that tell of ends, with the number of writers that they concern."""
 
     async def __aenter__(self) -> Self:
         self._start()
@@ -75,8 +90,7 @@ class Streams:
         """Close the connections. Writers and readers that are open get errors."""
         self._closed = True
         await self._tasks.aclose()
-        if self._own:
-            await self._redis.aclose()
+        await self._redis.aclose()
 
     def open(
         self,
@@ -84,32 +98,70 @@ class Streams:
         owner: str = "",
         *,
         replace: bool = False,
+        keep_finished: bool = False,
         interrupt: bool = True,
         abandon_after_s: float | None = None,
+        generation: str | None = None,
         options: Options | None = None,
     ) -> StreamWriter:
         """A new generation of the stream `key`; registered when it is entered, before the first token.
 
         `owner`: the user who may subscribe to it and cancel it; "" = nobody without a subscription token.
-        `replace`: end a generation whose producer lives; otherwise entering raises StreamActive. `interrupt`: cancel
-        the task that produces as soon as somebody else ends the stream. `abandon_after_s`: cancel the stream when no
-        gateway has had a subscriber for so long. Raises StreamInvalid.
+        `replace`: end a generation whose producer lives; otherwise entering raises StreamActive. `keep_finished`:
+        entering raises StreamEnded when a generation has finished and its text is there. `interrupt`: cancel the
+        task that produces as soon as somebody else ends the stream. `abandon_after_s`: cancel the stream when no
+        gateway has had a subscriber for so long (0.1 s or more; known to a third of it). `generation`: take over the
+        one that `register` gave, with its owner; entering raises StreamEnded when somebody has ended it meanwhile, and
+        StreamActive when another producer has taken it. Raises StreamInvalid.
         """
         check_key(key)
         chosen = options or self.options
         chosen.life()
+        if abandon_after_s is not None and not abandon_after_s >= LEAST_PATIENCE_S:
+            raise StreamInvalid(f"abandon_after_s must be at least {LEAST_PATIENCE_S}")
         registration = Registration(
             key,
-            new_generation(time.time()),
+            new_generation(time.time()) if generation is None else generation,
             owner,
-            "replace" if replace else "new",
+            _mode(adopt=generation is not None, replace=replace, keep_finished=keep_finished),
             interrupt,
             abandon_after_s,
             chosen,
         )
         return StreamWriter(self._store, registration, self._entered, self._left)
 
-    async def read(self, key: str, generation: str | None = None, from_seq: int = 0) -> AsyncIterator[Record]:
+    async def register(
+        self,
+        key: str,
+        owner: str = "",
+        *,
+        replace: bool = False,
+        wait_s: float = WAIT_S,
+        options: Options | None = None,
+    ) -> str:
+        """Register a generation for a producer that comes later, in another process, say, out of a queue; its id.
+
+        From now on `owner` may watch it and cancel it. `open(key, generation=…)` takes it over; when nobody has done so
+        within `wait_s` (0.1 to 3600) it ends as failed, `producer_lost`. Raises StreamInvalid, StreamActive,
+        StreamUnavailable.
+        """
+        check_key(key)
+        self._start()
+        life = (options or self.options)._replace(lease_s=wait_s).life()
+        generation = new_generation(time.time())
+        delivery = Delivery(
+            self._store,
+            key,
+            generation,
+            owner,
+            life,
+            retry_for_s=self.options.retry_for_s,
+            alive=lambda _: None,
+        )
+        await delivery.open("replace" if replace else "new")
+        return generation
+
+    async def read(self, key: str, generation: str | None = None, from_seq: int = 0) -> AsyncGenerator[Record, None]:
         """The stream from the beginning, or behind record `from_seq`: a `snapshot`, `delta`s, and one terminal record.
 
         `generation`: only this one; None = the one that there is. Gone, or another: `not_resumable`. A later `snapshot`
@@ -155,15 +207,19 @@ class Streams:
 
     async def _entered(self, writer: StreamWriter) -> None:
         self._start()
-        if not self._writers:
-            self._writers[writer.generation.encode()] = writer
-            await self._ears.listen(self._store.ended_channel, self._ended)
+        channel = self._store.ended_channel(writer.key)
         self._writers[writer.generation.encode()] = writer
+        self._ends[channel] += 1
+        if self._ends[channel] == 1:
+            await self._ears.listen(channel, self._ended)
 
     def _left(self, writer: StreamWriter) -> None:
-        self._writers.pop(writer.generation.encode(), None)
-        if not self._writers:
-            self._ears.leave(self._store.ended_channel, self._ended)
+        channel = self._store.ended_channel(writer.key)
+        if self._writers.pop(writer.generation.encode(), None) is not None:
+            self._ends[channel] -= 1
+            if not self._ends[channel]:
+                del self._ends[channel]
+                self._ears.leave(channel, self._ended)
 
     def _ended(self, generation: bytes | None) -> None:
         """Somebody has ended a generation; None = that may have been missed."""
@@ -175,6 +231,14 @@ class Streams:
 
     def _broken(self, error: BaseException) -> None:
         get_logger().error("streams are broken", exc_info=error)
+
+
+def _mode(*, adopt: bool, replace: bool, keep_finished: bool) -> Mode:
+    if adopt:
+        return "adopt"
+    if replace:
+        return "replace"
+    return "once" if keep_finished else "new"
 
 
 def _settings(url: str, prefix: str) -> Redis:

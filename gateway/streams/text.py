@@ -28,8 +28,8 @@ def pack(text: bytes) -> bytes:
     return PLAIN + text
 
 
-def unpack(value: bytes) -> bytes:
-    """The text in a value. Raises StreamError when it is none."""
+def unpack(value: bytes, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """The text in a value, at most `max_bytes` of it. Raises StreamError when it is none."""
     kind, body = value[:1], value[1:]
     if kind == PLAIN:
         return body
@@ -37,8 +37,8 @@ def unpack(value: bytes) -> bytes:
         raise StreamError("a compacted text of an unknown kind")
     try:
         size = zstandard.frame_content_size(body)
-        if not 0 <= size <= MAX_BYTES:
+        if not 0 <= size <= max_bytes:
             raise StreamError(f"a compacted text says that it has {size} bytes")
-        return zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_BYTES)
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=max_bytes)
     except zstandard.ZstdError as error:
         raise StreamError("a compacted text cannot be read") from error

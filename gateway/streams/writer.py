@@ -14,6 +14,7 @@ of exceptions are not for them.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -73,6 +74,9 @@ class StreamWriter:
         """The channel that clients subscribe to."""
         self._registration = registration
         self._options = registration.options
+        patience_s = registration.abandon_after_s
+        self._silence_s = min(self._options.lease_s, math.inf if patience_s is None else patience_s) / 3
+        """Time after which it says that the producer lives, and hears whether anybody watches."""
         self._delivery = Delivery(
             store,
             self.key,
@@ -160,20 +164,19 @@ class StreamWriter:
 
     async def finish(self, usage: Any = None, result: Any = None) -> None:
         """End it well, with what the producer wants to say of it: any JSON, 64 KiB at most."""
-        fields = {name: value for name, value in (("usage", usage), ("result", result)) if value is not None}
-        await self._end("finished", fields)
+        await self._end("finished", {"usage": usage, "result": result})
 
-    async def fail(self, code: str, message: str) -> None:
+    async def fail(self, code: str, message: str, usage: Any = None) -> None:
         """End it badly. Clients see both words."""
-        await self._end("failed", {"code": code, "message": message})
+        await self._end("failed", {"code": code, "message": message, "usage": usage})
 
-    async def cancel(self, reason: str = "producer") -> None:
+    async def cancel(self, reason: str = "producer", usage: Any = None) -> None:
         """End it because nobody wants it any more."""
-        await self._end("cancelled", {"reason": reason})
+        await self._end("cancelled", {"reason": reason, "usage": usage})
 
     async def truncate(self, reason: str = "length", usage: Any = None) -> None:
         """End it because there is enough of it, as when a model has reached its number of tokens."""
-        await self._end("truncated", {"reason": reason} | ({} if usage is None else {"usage": usage}))
+        await self._end("truncated", {"reason": reason, "usage": usage})
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -216,7 +219,7 @@ class StreamWriter:
             self._failed(StreamUnavailable(f"the stream cannot be written: {type(error).__name__}"))
 
     async def _wait_for_work(self) -> None:
-        next_at = self._alive_at + self._options.lease_s / 3
+        next_at = self._alive_at + self._silence_s
         if self._due_at is not None:
             next_at = min(next_at, self._due_at)
         delay_s = next_at - asyncio.get_running_loop().time()
@@ -231,7 +234,7 @@ class StreamWriter:
 
     async def _work(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._look or now >= self._alive_at + self._options.lease_s / 3:
+        if self._look or now >= self._alive_at + self._silence_s:
             self._look = False
             await self._delivery.renew()
         if self._due_at is not None and self._due_at <= now:
@@ -263,7 +266,7 @@ class StreamWriter:
             self._check()
             try:
                 self._freeze()
-                await self._delivery.end(status, fields)
+                await self._delivery.end(status, {name: value for name, value in fields.items() if value is not None})
             except StreamInvalid:
                 raise
             except (StreamError, BrokerError) as error:

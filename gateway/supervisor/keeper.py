@@ -25,6 +25,7 @@ from gateway.supervisor.worker import Worker, describe_exit
 
 if TYPE_CHECKING:
     from gateway.clock import Clock
+    from gateway.config import Config
 
 
 Make = Callable[[int, list[int]], Worker]
@@ -46,6 +47,15 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     restart_cap_s: float = 30.0
     restart_reset_s: float = 60.0
     """A process that lived this long was healthy: its next restart is the first again."""
+
+    def longest_drain_s(self, config: Config) -> float:
+        """Time after which an edge worker that drains is killed: window, handshakes under way, close frames, margin."""
+        limits = config.limits
+        return config.server.drain_window_s + limits.connect_timeout_s + limits.close_timeout_s + self.drain_margin_s
+
+    def longest_stop_s(self, config: Config) -> float:
+        """Time from SIGTERM to the end of a gateway whose Redis is another's: what a service manager has to grant."""
+        return self.longest_drain_s(config) + self.control_stop_s
 
 
 class RestartDelay:

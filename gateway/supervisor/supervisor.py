@@ -41,6 +41,8 @@ EDGE_MODULE = "gateway.workers.edge"
 CONTROL_MODULE = "gateway.workers.control"
 GENERATIONS = 2
 """Rows of counters for each edge worker: its own, and its successor's while it drains."""
+STARTS_PER_CORE = 2
+"""Processes that start at a time. If a hundred did, none would serve within its time."""
 
 
 class Serving(NamedTuple):
@@ -160,12 +162,18 @@ class Supervisor:
         config = self._resolved(site, self._config)
         self._edges = [self._edge(site, slot, config) for slot in range(workers)]
         self._control = [self._keeper("control", self._make(site, "control", 0, config))]
-        keepers = [*self._edges, *self._control]
-        self._running += [tasks.create_task(keeper.run()) for keeper in keepers]
-        await _all(keeper.wait_ready() for keeper in keepers)
+        # The control process first: as soon as an edge worker serves, clients take what there is of CPU.
+        places = asyncio.Semaphore(STARTS_PER_CORE * usable_cores())
+        await _all(self._start_in_turn(places, tasks, keeper) for keeper in (*self._control, *self._edges))
         if on_ready is not None:
             embedded = redis.server if redis is not None else None
             on_ready(Serving(public.host, public.port, control.host, control.port, workers, node, embedded))
+
+    async def _start_in_turn(self, places: asyncio.Semaphore, tasks: asyncio.TaskGroup, keeper: Keeper) -> None:
+        """Start one worker once there is a place, and wait until it serves."""
+        async with places:
+            self._running.append(tasks.create_task(keeper.run()))
+            await keeper.wait_ready()
 
     async def _stop(self) -> None:
         """Edge workers first: while they drain, the control process still shows how that goes."""
@@ -178,9 +186,7 @@ class Supervisor:
 
     def _draining(self, config: Config) -> tuple[float, float]:
         """The window for edge workers to drain in, and the time after which they are killed."""
-        window_s = config.server.drain_window_s
-        handshakes_s = config.limits.connect_timeout_s
-        return window_s, window_s + handshakes_s + config.limits.close_timeout_s + self._timing.drain_margin_s
+        return config.server.drain_window_s, self._timing.longest_drain_s(config)
 
     async def _reload_when_asked(self, asked: asyncio.Event) -> None:
         """Runs until cancelled."""

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
+from contextlib import nullcontext
 from functools import partial
 from typing import Final
 
 from gateway.auth.issue import sign_token
-from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore, StreamStore, keep_functions
+from gateway.broker import ChannelLog, Connection, PresenceStore, RevocationStore, StreamStore, keep_functions
+from gateway.cache import AsyncCache
 from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.control import Bus, ControlParts, ControlServer, Dashboard, Fleet, NodeRegistry, build_app
+from gateway.control import (
+    Asking,
+    Bus,
+    CacheReport,
+    ControlParts,
+    ControlServer,
+    Dashboard,
+    Fleet,
+    NodeRegistry,
+    build_app,
+    demo_model,
+)
+from gateway.control.demo_ask import cache_options
 from gateway.control.server import open_listeners
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
@@ -20,7 +33,6 @@ from gateway.processes import WorkerEnd
 from gateway.publisher.messages import Rules
 from gateway.publisher.options import histories
 from gateway.relay.counters import RelayReports
-from gateway.storage.redis import connect
 from gateway.streams.reaper import Reaper
 from gateway.workers.link import run_worker
 
@@ -31,7 +43,7 @@ LARGE_ANSWERS: Final = 16
 async def main(link: WorkerEnd, config: Config) -> None:
     """Serve the control port until the link says stop."""
     clock = SystemClock()
-    redis = connect(config.redis)
+    redis = Connection(config.redis)
     prefix = config.redis.prefix
     table = CounterTable(link.spec.counters_fd, link.spec.counters_rows, link.spec.generations)
     latency = (
@@ -42,8 +54,8 @@ async def main(link: WorkerEnd, config: Config) -> None:
         else None
     )
     round_trip = partial(latency.record, names.OP_REDIS_ROUND_TRIP) if latency is not None else None
-    writing = CommandQueue(redis, round_trip=round_trip)
-    reading = CommandQueue(redis, batch=LARGE_ANSWERS, round_trip=round_trip)
+    writing = redis.queue(round_trip=round_trip)
+    reading = redis.queue(batch=LARGE_ANSWERS, round_trip=round_trip)
     fleet = Fleet(table, config.server.workers, clock)
     nodes = NodeRegistry(writing, table, fleet, clock, prefix=prefix, node=link.spec.node)
     bus = Bus(
@@ -54,18 +66,28 @@ async def main(link: WorkerEnd, config: Config) -> None:
         prefix=prefix,
     )
 
-    def sign(user: str, ttl_s: float, channels: tuple[str, ...] = ()) -> str:
+    def sign(user: str, ttl_s: float, channels: tuple[str, ...] = (), channel: str = "") -> str:
         auth = config.auth
         return sign_token(
             auth.hmac_secret,
             user=user,
             issued_at=clock.time(),
             ttl_s=ttl_s,
+            channel=channel,
             channels=channels,
             audience=auth.audience,
             issuer=auth.issuer,
         )
 
+    caches = CacheReport(reading, prefix=prefix)
+
+    def sign_for(user: str, ttl_s: float, channel: str) -> str:
+        return sign(user, ttl_s, channel=channel)
+
+    asking = None
+    if config.control.demo and config.streams.enabled and config.auth.hmac_secret:
+        cache = AsyncCache(config.redis.url, prefix=prefix, options=cache_options())
+        asking = Asking(cache, demo_model.answer, sign_for, clock)
     rules = Rules(
         namespaces=histories(config),
         max_bytes=config.limits.publication_bytes,
@@ -88,6 +110,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         clock,
         publication_bytes=config.limits.publication_bytes,
         sign=sign if checked else None,
+        caches=caches,
         relays=reports,
     )
     app = build_app(
@@ -99,8 +122,10 @@ async def main(link: WorkerEnd, config: Config) -> None:
             fleet=fleet,
             nodes=nodes,
             sign=sign if config.auth.hmac_secret else None,
+            asking=asking,
             latency=latency,
             dashboard=dashboard,
+            caches=caches,
             relays=reports,
         )
     )
@@ -108,10 +133,13 @@ async def main(link: WorkerEnd, config: Config) -> None:
     server = ControlServer(app, listening or open_listeners(config.control.host, config.control.port), link.ready)
     get_logger().info("control listening", host=config.control.host, port=config.control.port)
     try:
-        async with asyncio.TaskGroup() as group:
+        async with asking or nullcontext(), asyncio.TaskGroup() as group:
             background = [
                 group.create_task(part)
-                for part in (writing.run(), reading.run(), nodes.run(), keep_functions(writing), dashboard.run())
+                for part in (
+                    *(writing.run(), reading.run(), nodes.run(), keep_functions(writing)),
+                    *(dashboard.run(), caches.run()),
+                )
             ]
             background += [group.create_task(part.run()) for part in relays]
             if config.streams.enabled:
@@ -129,4 +157,4 @@ async def main(link: WorkerEnd, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_worker(main))
+    run_worker(main)

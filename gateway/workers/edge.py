@@ -9,7 +9,6 @@ import asyncio
 import os
 import random
 import secrets
-import sys
 import uuid
 from functools import partial
 from pathlib import Path
@@ -20,11 +19,11 @@ from gateway.backend import Hooks
 from gateway.broker import (
     ChannelLog,
     CommandQueue,
+    Connection,
     LifecycleStore,
     PresenceStore,
     RevocationStore,
     StreamStore,
-    Subscriber,
     UserPlaces,
 )
 from gateway.clock import Clock, SystemClock
@@ -63,7 +62,6 @@ from gateway.session import (
     channels_of_everyone,
     members,
 )
-from gateway.storage.redis import connect, endpoint
 from gateway.streams.records import condense
 from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
@@ -101,9 +99,9 @@ async def main(link: WorkerEnd, config: Config) -> None:
     counters[names.STARTED_S] = int(clock.time())
 
     keys = KeySet.from_settings(config.auth, clock=clock)
-    client = connect(config.redis)
-    publishing = CommandQueue(client, round_trip=round_trip)
-    reading = CommandQueue(client, batch=LARGE_ANSWERS, round_trip=round_trip)
+    redis = Connection(config.redis)
+    publishing = redis.queue(round_trip=round_trip)
+    reading = redis.queue(batch=LARGE_ANSWERS, round_trip=round_trip)
     channel_log = ChannelLog(publishing, reading, prefix=config.redis.prefix)
     presence = Presence(
         PresenceStore(publishing, prefix=config.redis.prefix, lease_s=config.delivery.presence_lease_s),
@@ -126,12 +124,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         queue_bytes=config.delivery.queue_bytes,
         latency=latency,
     )
-    subscriber = Subscriber(
-        endpoint(config.redis),
-        connect_timeout_s=config.redis.connect_timeout_s,
-        probe_interval_s=config.redis.probe_interval_s,
-        random=random.random,
-    )
+    subscriber = redis.subscriber()
     canary = Canary(
         publishing.publish,
         subscriber.subscribe,
@@ -322,7 +315,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
         for task in background:
             task.cancel()
     await hooks.aclose()
-    await client.aclose()
+    await redis.aclose()
     counters[names.PID] = 0
 
 
@@ -345,4 +338,4 @@ def make_lifecycle(
 
 
 if __name__ == "__main__":
-    sys.exit(run_worker(main))
+    run_worker(main)

@@ -1,7 +1,7 @@
 """The entry point that both kinds of worker share: link, configuration, logging, signals, exit status.
 
     if __name__ == "__main__":
-        sys.exit(run_worker(main))
+        run_worker(main)
 
 `main` builds and wires the worker. It calls `link.ready()` once it serves, waits for `link.stop`, drains over
 `link.stop_window_s` and returns. The rule that is easiest to break: it must not return, nor let a part of it end,
@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -32,17 +34,22 @@ EXIT_STOPPED = 0
 EXIT_FAILED = 1
 
 
-def run_worker(main: Main) -> int:
-    """Run `main` with the link that `--link-fd` names, on uvloop, until it returns; the status to exit with.
+def run_worker(main: Main) -> NoReturn:
+    """Run `main` with the link that `--link-fd` names, on uvloop, until it returns. Ends the process.
 
-    0 when the worker was asked to stop, else 1, with the reason logged and sent to the supervisor.
+    Status 0 when the worker was asked to stop, else 1, with the reason logged and sent to the supervisor. The
+    interpreter is not taken apart module by module: all that the worker had is closed by then, and on a busy machine
+    that took longer than the supervisor waits for a worker that has hung up.
     """
     parser = argparse.ArgumentParser(description="A worker of nexus-gateway. Started by `nexus-gateway serve` only.")
     parser.add_argument("--link-fd", type=int, required=True, help="socket to the supervisor")
     fd = parser.parse_args().link_fd
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(fd, main))
+        status = runner.run(_run(fd, main))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 async def _run(fd: int, main: Main) -> int:

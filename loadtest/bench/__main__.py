@@ -27,8 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark. Returns 0 when it ran, 1 with `--strict` and a target missed, 2 when it could not run."""
     options = _parser().parse_args(arguments)
     console = _console()
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGINT, _end)
+    end_on_signals()
     plan = QUICK if options.quick else Plan()
     if options.connections is not None:
         plan = replace(plan, connections=options.connections)
@@ -52,6 +51,12 @@ def _console() -> Console:
     if not console.is_terminal:
         console.width = FILE_COLUMNS
     return console
+
+
+def end_on_signals() -> None:
+    """On SIGTERM and Ctrl-C leave through all `finally`s."""
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

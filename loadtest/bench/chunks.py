@@ -8,6 +8,7 @@ Server frames are the same bytes for every connection, so a generator parses a c
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from loadtest.bench.messages import evidence
@@ -17,6 +18,12 @@ TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 PROTOCOL_PING = b"{}"
 """Payload of a Centrifuge ping in the JSON encoding."""
+
+PONGS = {PROTOCOL_PING: PROTOCOL_PING, b"2": b"3"}
+"""Pings that are text messages, and what they are answered with: Centrifuge in JSON, Engine.IO."""
+
+_JOINED_PING = re.compile(rb"\n\{\}(?:\n|\Z)|\A\{\}\n")
+"""A Centrifuge ping in one frame with messages."""
 
 
 class ChunkError(Exception):
@@ -88,11 +95,13 @@ def _take(chunk: Chunk, first_byte: int, payload: bytes) -> None:
     if opcode in (TEXT, BINARY):
         if not first_byte & 0x80:
             raise ChunkError("a fragmented message: no server here has a reason to send one")
-        if payload == PROTOCOL_PING:
-            chunk.answers += masked(TEXT, PROTOCOL_PING)
+        if payload in PONGS:
+            chunk.answers += masked(TEXT, PONGS[payload])
             return
         found = evidence(payload)
-        if not found:
+        if found and _JOINED_PING.search(payload):
+            chunk.answers += masked(TEXT, PROTOCOL_PING)
+        elif not found:
             chunk.documents.extend(payload.split(b"\n"))
         for time_ns, sequence, group in found:
             _count(chunk, time_ns, sequence, group)

@@ -7,6 +7,7 @@ the publisher's socket have a handler each; every other descriptor is an open co
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import socket
@@ -25,6 +26,9 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 GROUPS = 2
 """Groups of connections that a generator can tell apart."""
+
+ANY = -1
+"""A connection that comes while messages are published cannot know which one is its first."""
 
 Handler = Callable[[int], None]
 
@@ -47,6 +51,7 @@ class Clients:
         self._seen: dict[int, tuple[bytes, Chunk]] = {}
         self._recorded_group = -1
         self._latencies_ns = array("q")
+        self._paused: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._sockets)
@@ -63,7 +68,7 @@ class Clients:
 
     def adopt(self, client: socket.socket, tail: bytes, next_sequence: int) -> None:
         """Take over a connection whose opening is done. It is watched already; `tail` are bytes that it has received
-        after its last whole frame; `next_sequence` is what its channel's next message carries."""
+        after its last whole frame; `next_sequence` is what its channel's next message carries, or `ANY`."""
         fd = client.fileno()
         del self._handlers[fd]
         self._sockets[fd] = client
@@ -112,13 +117,39 @@ class Clients:
             if len(data) == READ_BYTES:  # edge-triggered: there may be more, and nobody would say so
                 self._drain(fd)
 
-    def close(self) -> int:
-        """Reset all connections and forget what went wrong. Returns how many there were."""
-        count = len(self._sockets)
-        self.wrong.clear()
-        for fd in list(self._sockets):
+    def close_oldest(self, count: int) -> int:
+        """Reset the `count` connections that have been there longest. Returns how many there were."""
+        oldest = list(itertools.islice(self._sockets, count))
+        for fd in oldest:
             self._forget(fd)
-        return count
+        return len(oldest)
+
+    def close(self, keep: int = 0) -> int:
+        """Reset all connections but the `keep` oldest, and forget what went wrong. Returns how many are closed."""
+        leaving = list(self._sockets)[keep:]
+        self.wrong.clear()
+        for fd in leaving:
+            self._forget(fd)
+        return len(leaving)
+
+    def pause(self, count: int) -> list[int]:
+        """Stop reading the `count` newest connections. Returns them, for `resume`."""
+        paused = list(self._sockets)[-count:]
+        for fd in paused:
+            self._epoll.unregister(fd)
+        self._paused.update(paused)
+        return paused
+
+    def resume(self, paused: list[int]) -> None:
+        """Read them again, at once: a connection that has ended meanwhile would not say so after its last bytes."""
+        for fd in paused:
+            self._paused.discard(fd)
+            self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+            self._drain(fd)
+
+    def still_open(self, fds: list[int]) -> int:
+        """How many of these connections are."""
+        return sum(fd in self._sockets for fd in fds)
 
     def _drain(self, fd: int) -> None:
         while fd in self._sockets:
@@ -133,8 +164,6 @@ class Clients:
                 self._lose(fd, "connection closed without a close frame")
                 return
             self._take(fd, data)
-            if len(data) < READ_BYTES:
-                return
 
     def _take(self, fd: int, data: bytes) -> None:
         """Parse bytes that are not the same as the last ones of this length."""
@@ -161,7 +190,7 @@ class Clients:
             self._lose(fd, f"closed by the server with code {chunk.closed}")
 
     def _count(self, fd: int, chunk: Chunk) -> None:
-        missing = chunk.first - self._next[fd]
+        missing = chunk.first - self._next[fd] if self._next[fd] != ANY else 0
         if missing > 0:
             self.wrong["messages missing"] += missing
         elif missing < 0:
@@ -182,6 +211,9 @@ class Clients:
     def _forget(self, fd: int) -> None:
         client = self._sockets.pop(fd)
         self._tails.pop(fd, None)
-        self._epoll.unregister(fd)
+        if fd in self._paused:
+            self._paused.discard(fd)
+        else:
+            self._epoll.unregister(fd)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         client.close()

@@ -16,16 +16,15 @@ import sys
 import time
 from typing import Any
 
-import jwt
 import orjson
 
-from loadtest.bench.chunks import TEXT, masked
 from loadtest.bench.clients import GROUPS, Clients
+from loadtest.bench.dialects import dialect
 from loadtest.bench.opening import open_connections
-from loadtest.bench.publishing import Publishing, PublishingError, what_went_wrong
-from loadtest.bench.sources import LineSource, RedisSource, Source, SourceError
+from loadtest.bench.publishing import WIDE, Publishing, PublishingError, what_went_wrong
+from loadtest.bench.sources import HttpSource, LineSource, RedisSource, Source, SourceError
+from loadtest.bench.stalling import Stalling
 
-TOKEN_LIFE_S = 3600
 STDIN, STDOUT = 0, 1
 
 
@@ -69,13 +68,14 @@ class Generator:
         _write(result)
 
     def do_setup(self, **target: Any) -> dict[str, Any]:
-        """`host`, `port`, `path`; `source` (`redis` or `lines`), `source_path`, `channels` by group as the publisher
-        names them; `secret` and `subscriptions` by group for a server that wants connect and subscribe, else empty."""
+        """`host`, `port`, `path`; `source` (`redis`, `lines` or `http`), `source_path`, `channels` by group as the
+        publisher names them; `dialect`; for one that connects and subscribes `secret` and `subscriptions` by group."""
         self._target = target
         return {}
 
-    def do_open(self, count: int, in_flight: int, group: int = 0) -> dict[str, Any]:
-        """Open `count` more connections in `group`. Tokens are signed before the clock starts."""
+    def do_open(self, count: int, in_flight: int, group: int = 0, receive_bytes: int = 0) -> dict[str, Any]:
+        """Open `count` more connections in `group`. Tokens are signed before the clock starts. See `open_connections`
+        for `receive_bytes`."""
         hellos = self._hellos(count, group)
         destination = (self._target["host"], self._target["port"])
         next_sequence = self._publishing.next_sequence(group) if self._publishing else 0
@@ -85,18 +85,19 @@ class Generator:
             destination,
             self._target["path"],
             hellos,
-            2 if self._target["secret"] else 0,
+            dialect(self._target["dialect"]),
             in_flight,
             next_sequence,
             lambda done: _write({"progress": done}),
+            receive_bytes=receive_bytes,
         )
         self._sizes[group] += opened.connections
         gc.freeze()
         return dataclasses.asdict(opened)
 
-    def do_cost(self, messages: int, min_cpu_s: float, max_wall_s: float, pids: list[int]) -> dict[str, Any]:
-        """CPU of the processes `pids` for passes of `messages`."""
-        return dataclasses.asdict(self._publish().measure_cost(messages, min_cpu_s, max_wall_s, pids))
+    def do_cost(self, **plan: Any) -> dict[str, Any]:
+        """CPU per delivery. See `Publishing.measure_cost`."""
+        return dataclasses.asdict(self._publish().measure_cost(**plan))
 
     def do_latency(self, messages: int, times: int, per_s: float) -> dict[str, Any]:
         """Publish → receive at a fixed rate."""
@@ -105,6 +106,16 @@ class Generator:
     def do_interference(self, quiet_interval_s: float, duration_s: float) -> dict[str, Any]:
         """Publish → receive on the quiet channel while the wide one is busy."""
         return dataclasses.asdict(self._publish().measure_interference(quiet_interval_s, duration_s))
+
+    def do_flow(self, messages: int, a_pass: int, message_bytes: int) -> dict[str, Any]:
+        """Messages to all as fast as they are received: how many a second."""
+        stalling = Stalling(self._clients, self._publish(), self._sizes, [])
+        per_s, _, blocked = stalling.flow(messages, a_pass, message_bytes)
+        return {"error": "not everybody was served in time"} if blocked else {"per_s": per_s}
+
+    def do_stalled(self, pids: list[int], **plan: Any) -> dict[str, Any]:
+        """Messages while some connections do not read. See `Stalling`."""
+        return dataclasses.asdict(Stalling(self._clients, self._publish(), self._sizes, pids).measure(**plan))
 
     def do_settle(self, duration_s: float) -> dict[str, Any]:
         """Read for a while, publish nothing. Tells how many connections are left and what went wrong."""
@@ -120,6 +131,12 @@ class Generator:
         self._publishing = None
         return {"closed": closed}
 
+    def do_shrink(self, keep: int) -> dict[str, Any]:
+        """Reset all connections but the `keep` oldest, which are all in the first group."""
+        closed = self._clients.close(keep)
+        self._sizes[WIDE] = len(self._clients)
+        return {"closed": closed}
+
     def _publish(self) -> Publishing:
         if self._source is None:
             self._source = self._connect_source()
@@ -131,25 +148,28 @@ class Generator:
     def _connect_source(self) -> Source:
         if self._target["source"] == "redis":
             return RedisSource(self._target["source_path"], self._target["channels"])
+        if self._target["source"] == "http":
+            here = (self._target["host"], self._target["port"])
+            return HttpSource(here, self._target["source_path"], self._target["channels"], self._target["api_key"])
         return LineSource(self._target["source_path"])
 
     def _read_source(self, _events: int) -> None:
-        if self._source is not None:
-            self._source.read_answers()
+        source = self._source
+        if source is None:
+            return
+        source.read_answers()
+        if isinstance(source, HttpSource) and source.ended:
+            self._clients.unwatch(source.fileno())
+            source.reconnect()
+            self._clients.watch(source.fileno(), self._read_source)
 
     def _hellos(self, count: int, group: int) -> list[bytes]:
-        """One frame a client: connect with a token of its own user, and subscribe."""
-        if not self._target["secret"]:
-            return [b""] * count
-        now, channel = int(time.time()), self._target["subscriptions"][group]
-        frames = []
-        for _ in range(count):
-            self._users += 1
-            claims = {"sub": f"user-{self._users}", "iat": now, "exp": now + TOKEN_LIFE_S}
-            token = jwt.encode(claims, self._target["secret"], algorithm="HS256")
-            commands = b'{"id":1,"connect":{"token":"%b"}}\n{"id":2,"subscribe":{"channel":"%b"}}'
-            frames.append(masked(TEXT, commands % (token.encode(), channel.encode())))
-        return frames
+        """One frame a client, each for a user of its own."""
+        users = range(self._users + 1, self._users + count + 1)
+        self._users += count
+        channel = self._target["subscriptions"][group] if self._target["subscriptions"] else ""
+        speaks = dialect(self._target["dialect"])
+        return speaks.hellos(users, channel, self._target["secret"], int(time.time()))
 
 
 def raise_file_limit() -> int:
@@ -163,10 +183,16 @@ def _write(answer: dict[str, Any]) -> None:
     os.write(STDOUT, orjson.dumps(answer) + b"\n")
 
 
-if __name__ == "__main__":
+def main(generator: Generator) -> int:
+    """Serve until the driver ends it. Returns the exit code."""
     raise_file_limit()
     gc.disable()
     try:
-        Generator().run()
+        generator.run()
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Generator()))

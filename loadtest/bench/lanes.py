@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from loadtest.bench.errors import AbsentError, BenchError
 from loadtest.bench.link import Link
-from loadtest.bench.plan import MESSAGES_PER_PASS, Plan
+from loadtest.bench.plan import Plan
 from loadtest.bench.results import CostSample, LatencySample, Measured
 from loadtest.bench.servers import gateway
 from loadtest.bench.servers.registry import Starter
@@ -26,6 +27,7 @@ class Lane:
     server: Server
     link: Link
     measured: Measured
+    pids: list[int]
 
 
 class SideBySide:
@@ -47,7 +49,8 @@ class SideBySide:
                 link = Link.start(name, self._around.cores.client, self._around.folder)
                 stack.callback(link.stop)
                 link.ask("setup", **server.target)
-            self.lanes.append(Lane(server, link, self._connect(server, link)))
+            pids = server.tree() if self._plan.whole_tree else server.pids
+            self.lanes.append(Lane(server, link, self._connect(server, link, pids), pids))
         except AbsentError as error:
             self.drop(name, str(error))
         except BenchError as error:
@@ -66,7 +69,9 @@ class SideBySide:
                 name = lane.server.name
                 try:
                     with self._stages.stage(f"round {number} of {self._plan.rounds}: {name}"):
-                        self._measure_cost(lane)
+                        if number <= self._plan.reopen_rounds:
+                            self._reopen(lane)
+                        self._measure_cost(lane, number)
                         if number <= self._plan.latency_rounds:
                             self._measure_latency(lane)
                 except BenchError as error:
@@ -74,13 +79,11 @@ class SideBySide:
                     self.drop(name, f"failed: {error}")
             last_s = time.monotonic() - round_begin
 
-    def _connect(self, server: Server, link: Link) -> Measured:
-        plan, before_kib = self._plan, rss_kib(server.pids)
+    def _connect(self, server: Server, link: Link, pids: list[int]) -> Measured:
+        plan, before_kib = self._plan, rss_kib(pids)
         with self._stages.stage(f"{server.name}: opening connections", plan.connections) as progress:
             opened = link.ask("open", progress, count=plan.connections, in_flight=plan.in_flight)
-        if opened["refused"]:
-            reason, count = max(opened["refused"].items(), key=lambda item: item[1])
-            raise BenchError(f"{sum(opened['refused'].values()):,} clients were not served; {count:,}× {reason}")
+        check_served(opened)
         with self._stages.stage(f"{server.name}: settling"):
             settled = link.ask("settle", duration_s=plan.settle_s)
         if settled["wrong"]:
@@ -88,23 +91,41 @@ class SideBySide:
         if server.name in ("gateway", gateway.UNMETERED):
             gateway.check_measured(server)
         count, elapsed_s = opened["connections"], opened["elapsed_s"]
-        return Measured(
+        measured = Measured(
             server=server.name,
             connections=count,
             handshakes_per_s=count / elapsed_s,
             handshake_client_share=opened["client_cpu_s"] / elapsed_s,
-            rss_kib_per_connection=(rss_kib(server.pids) - before_kib) / count,
+            rss_kib_per_connection=(rss_kib(pids) - before_kib) / count,
+            empty_kib=before_kib,
         )
+        if plan.cost_connections:
+            self._shrink(link, plan.cost_connections)
+        return measured
 
-    def _measure_cost(self, lane: Lane) -> None:
+    def _shrink(self, link: Link, keep: int) -> None:
+        link.ask("shrink", keep=keep)
+        link.ask("settle", duration_s=self._plan.settle_s)
+
+    def _reopen(self, lane: Lane) -> None:
+        plan = self._plan
+        opened = lane.link.ask("open", count=plan.reopen_connections, in_flight=plan.in_flight)
+        check_served(opened)
+        lane.measured.reopened_per_s.append(opened["connections"] / opened["elapsed_s"])
+        self._shrink(lane.link, plan.cost_connections)
+
+    def _measure_cost(self, lane: Lane, round_number: int) -> None:
         plan, ask = self._plan, lane.link.ask
-        for messages in MESSAGES_PER_PASS:
+        for messages in plan.passes:
+            if messages >= plan.heavy_pass and round_number > plan.heavy_rounds:
+                continue
             cost = ask(
                 "cost",
                 messages=messages,
                 min_cpu_s=plan.cost_cpu_s,
                 max_wall_s=plan.cost_wall_s,
-                pids=lane.server.pids,
+                pids=lane.pids,
+                warm_up=0 if messages >= plan.heavy_pass else 1,
             )
             cpu_us = cost["total_s"] * 1e6 / cost["deliveries"]
             sampled_s = cost["user_s"] + cost["system_s"]
@@ -115,9 +136,18 @@ class SideBySide:
         plan, ask = self._plan, lane.link.ask
         for messages, times, per_s in ((1, plan.rate_messages, plan.rate_per_s), (10, plan.bursts, 0.0)):
             seen = ask("latency", messages=messages, times=times, per_s=per_s)
-            lane.measured.latencies.setdefault(messages, []).append(LatencySample(seen["p50_ms"], seen["p99_ms"]))
+            sample = LatencySample(seen["p50_ms"], seen["p99_ms"], seen["p999_ms"])
+            lane.measured.latencies.setdefault(messages, []).append(sample)
 
     def drop(self, name: str, reason: str) -> None:
         """There will be no row for `name`, and why."""
         self.absent[name] = reason
         self._stages.say(f"  [yellow]no row for {name}[/]: {reason}")
+
+
+def check_served(opened: dict[str, Any]) -> None:
+    """Raise `BenchError` when clients were refused while opening."""
+    refused: dict[str, int] = opened["refused"]
+    if refused:
+        reason, count = max(refused.items(), key=lambda item: item[1])
+        raise BenchError(f"{sum(refused.values()):,} clients were not served; {count:,}× {reason}")

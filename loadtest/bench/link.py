@@ -19,10 +19,15 @@ class Link:
     def __init__(self, child: Child) -> None:
         self._child = child
 
+    @property
+    def pid(self) -> int:
+        """The generator's process."""
+        return self._child.process.pid
+
     @classmethod
-    def start(cls, name: str, cores: frozenset[int], folder: Path) -> Link:
+    def start(cls, name: str, cores: frozenset[int], folder: Path, module: str = "loadtest.bench.generator") -> Link:
         """Start a generator on `cores`."""
-        command = [sys.executable, "-m", "loadtest.bench.generator"]
+        command = [sys.executable, "-m", module]
         return cls(Child.start(f"{name}-clients", command, cores, folder, talks=True))
 
     def ask(self, do: str, progress: Callable[[int], None] | None = None, **parameters: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The messages that the benchmark publishes: 100 bytes of JSON that say when, which one and for whom.
+"""The messages that the benchmark publishes: JSON, most of them of 100 bytes, that says when, which one and for whom.
 
 A message carries its own evidence: `"nxb":"<nanoseconds>.<sequence>.<group>"`. The time is `time.monotonic_ns()`
 just before it was published; sequence numbers count from 0 within a group, so that a receiver sees what is
@@ -15,10 +15,10 @@ MESSAGE_BYTES = 100
 _EVIDENCE = re.compile(rb'"nxb":"(\d+)\.(\d+)\.(\d+)"')
 
 
-def message(time_ns: int, sequence: int, group: int) -> bytes:
-    """One message, exactly `MESSAGE_BYTES` long. ASCII without line breaks, valid JSON."""
+def message(time_ns: int, sequence: int, group: int, size: int = MESSAGE_BYTES) -> bytes:
+    """One message of exactly `size` bytes, at least 80. ASCII without line breaks, valid JSON."""
     head = b'{"nxb":"%d.%d.%d","pad":"' % (time_ns, sequence, group)
-    return head + b"x" * (MESSAGE_BYTES - len(head) - 2) + b'"}'
+    return head + b"x" * (size - len(head) - 2) + b'"}'
 
 
 def evidence(payload: bytes) -> list[tuple[int, int, int]]:

@@ -16,10 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import orjson
-
 from loadtest.bench.chunks import ChunkError, parse
 from loadtest.bench.clients import READ_BYTES, RESET_ON_CLOSE, Clients
+from loadtest.bench.dialects import Dialect
 
 KEY = "bmV4dXMtYmVuY2gtMDAwMQ=="
 ACCEPT = base64.b64encode(hashlib.sha1(KEY.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
@@ -31,6 +30,7 @@ IP_BIND_ADDRESS_NO_PORT = 24
 CONNECTIONS_PER_ADDRESS = 10_000
 """One source address slows down in `connect()` past about 14,000 ports."""
 
+ETHERNET_SEGMENT = 1460
 OPENING_DEADLINE_S = 60.0
 PROGRESS_INTERVAL_S = 0.1
 
@@ -58,22 +58,22 @@ def upgrade_request(host: str, port: int, path: str) -> bytes:
 
 
 class Opening:
-    """One connection on its way: sends the request, then `hello` (may be empty), then waits for `replies` replies."""
+    """One connection on its way: sends the request, then `hello` (may be empty), then waits for `dialect.replies`."""
 
-    __slots__ = ("_buffer", "_hello", "_on_done", "_request", "_seen_replies", "_upgraded", "_wanted", "client")
+    __slots__ = ("_buffer", "_dialect", "_hello", "_on_done", "_request", "_seen_replies", "_upgraded", "client")
 
     def __init__(
         self,
         client: socket.socket,
         request: bytes,
         hello: bytes,
-        replies: int,
+        dialect: Dialect,
         on_done: Callable[[Opening, str, bytes], None],
     ) -> None:
         self.client = client
         self._request = request
         self._hello = hello
-        self._wanted = replies
+        self._dialect = dialect
         self._seen_replies = 0
         self._on_done = on_done
         self._upgraded = False
@@ -138,7 +138,7 @@ class Opening:
         return True
 
     def _read_replies(self) -> None:
-        if self._seen_replies < self._wanted and self._buffer:
+        if self._seen_replies < self._dialect.replies and self._buffer:
             chunk = parse(self._buffer)
             self._buffer = chunk.tail
             if chunk.closed:
@@ -146,11 +146,8 @@ class Opening:
             if chunk.answers:
                 self.client.send(chunk.answers)
             for document in chunk.documents:
-                reply = orjson.loads(document)
-                if "error" in reply:
-                    raise ChunkError(f"answered with an error: {document.decode(errors='replace')[:120]}")
-                self._seen_replies += "id" in reply
-        if self._seen_replies >= self._wanted:
+                self._seen_replies += self._dialect.is_reply(document)
+        if self._seen_replies >= self._dialect.replies:
             self._on_done(self, "", self._buffer)
 
 
@@ -159,18 +156,25 @@ def open_connections(
     destination: tuple[str, int],
     path: str,
     hellos: Sequence[bytes],
-    replies: int,
+    dialect: Dialect,
     in_flight: int,
     next_sequence: int,
     progress: Callable[[int], None],
+    addresses: Sequence[str] = (),
+    deadline_s: float = OPENING_DEADLINE_S,
+    receive_bytes: int = 0,
 ) -> Opened:
     """Open one connection for each of `hellos`, at most `in_flight` at a time; `progress` gets the number done.
 
-    Returns when all are open or refused, or after `OPENING_DEADLINE_S` (the rest counts as refused).
+    They come from `addresses` in turns; without any, from as many of 127.0.0.x as it takes. `receive_bytes` bounds what
+    the kernel takes in for a connection that is not read, and makes its segments as small as on Ethernet: with those of
+    the loopback the sending kernel takes 2.5 MiB for it. 0 = as it likes. Returns when all are open or refused, or
+    after `deadline_s` (the rest counts as refused).
     """
     result = Opened()
     count = len(hellos)
-    addresses = -(-count // CONNECTIONS_PER_ADDRESS)
+    if not addresses and count > CONNECTIONS_PER_ADDRESS:
+        addresses = [f"127.0.0.{1 + number}" for number in range(-(-count // CONNECTIONS_PER_ADDRESS))]
     request = upgrade_request(*destination, path)
     opening: set[Opening] = set()
 
@@ -190,8 +194,11 @@ def open_connections(
     told = begin
     while started < count or opening:
         while started < count and len(opening) < in_flight:
-            client = _socket(1 + started % addresses if addresses > 1 else 0)
-            which = Opening(client, request, hellos[started], replies, done)
+            client = _socket(addresses[started % len(addresses)] if addresses else "")
+            if receive_bytes:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, ETHERNET_SEGMENT)
+            which = Opening(client, request, hellos[started], dialect, done)
             opening.add(which)
             which.start(clients, destination)
             started += 1
@@ -201,22 +208,22 @@ def open_connections(
         if now - told > PROGRESS_INTERVAL_S:
             told = now
             progress(started - len(opening))
-        if now - begin > OPENING_DEADLINE_S:
+        if now - begin > deadline_s:
             for which in list(opening):
-                done(which, f"not open after {OPENING_DEADLINE_S:.0f} s", b"")
+                done(which, f"not open after {deadline_s:.0f} s", b"")
             if started < count:
-                result.refuse(f"not started within {OPENING_DEADLINE_S:.0f} s", count - started)
+                result.refuse(f"not started within {deadline_s:.0f} s", count - started)
             break
     result.elapsed_s = time.monotonic() - begin
     result.client_cpu_s = time.process_time() - cpu
     return result
 
 
-def _socket(last_octet: int) -> socket.socket:
-    """A non-blocking socket, bound to 127.0.0.`last_octet` unless that is 0."""
+def _socket(address: str) -> socket.socket:
+    """A non-blocking socket, bound to `address` unless that is empty."""
     client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     client.setblocking(False)
-    if last_octet:
+    if address:
         client.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        client.bind((f"127.0.0.{last_octet}", 0))
+        client.bind((address, 0))
     return client

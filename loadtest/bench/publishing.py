@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtest.bench.clients import GROUPS, Clients
-from loadtest.bench.messages import message
+from loadtest.bench.messages import MESSAGE_BYTES, message
 from loadtest.bench.sources import Source
 from loadtest.bench.stats import percentile
 from loadtest.bench.usage import cpu_time
 
 PASS_DEADLINE_S = 30.0
+LONG_PASS, LONG_PASS_DEADLINE_S = 100, 120.0
+"""Passes of so many messages may take longer."""
 WARM_UP_PASSES = 1
 NAP_S = 0.0005
 """Pause between two batches of reads while CPU is measured: the client then reads hundreds of connections at a time,
@@ -27,6 +29,10 @@ WIDE, QUIET = 0, 1
 
 class PublishingError(Exception):
     """Deliveries did not arrive, or not as they should."""
+
+
+class Overdue(PublishingError):
+    """Deliveries did not arrive in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ class Latency:
     samples: int
     p50_ms: float
     p99_ms: float
+    p999_ms: float
     max_ms: float
     client_share: float
     wide_passes: int = 0
@@ -68,9 +75,11 @@ class Publishing:
         """What the next message of `group` will carry."""
         return self._sequences[group]
 
-    def measure_cost(self, messages: int, min_cpu_s: float, max_wall_s: float, pids: Sequence[int]) -> Cost:
+    def measure_cost(
+        self, messages: int, min_cpu_s: float, max_wall_s: float, pids: Sequence[int], warm_up: int = WARM_UP_PASSES
+    ) -> Cost:
         """Passes of `messages` one after another, until the processes `pids` have used `min_cpu_s` of CPU time."""
-        for _ in range(WARM_UP_PASSES):
+        for _ in range(warm_up):
             self._pass(messages)
         received, before = self._clients.received[WIDE], cpu_time(pids)
         own, begin = time.process_time(), time.monotonic()
@@ -91,9 +100,9 @@ class Publishing:
             if per_s:
                 self._step_until(begin + index / per_s)
             else:
-                self._wait_received(WIDE)
-            self._publish(WIDE, messages)
-        self._wait_received(WIDE)
+                self.wait_received(WIDE)
+            self.publish(WIDE, messages)
+        self.wait_received(WIDE)
         share = (time.process_time() - own) / (time.monotonic() - begin)
         return self._latency(times * messages, share)
 
@@ -104,41 +113,45 @@ class Publishing:
         own, begin = time.process_time(), time.monotonic()
         published = wide_passes = 0
         while (now := time.monotonic()) < begin + duration_s:
-            if self._missing(WIDE) <= 0:
-                self._publish(WIDE, 1)
+            if self.missing(WIDE) <= 0:
+                self.publish(WIDE, 1)
                 wide_passes += 1
             quiet_due = begin + published * quiet_interval_s
             if now >= quiet_due:
-                self._publish(QUIET, 1)
+                self.publish(QUIET, 1)
                 published += 1
             self._step(min(max(0.0, quiet_due - now), 0.05))
         share = (time.process_time() - own) / (time.monotonic() - begin)
-        self._wait_received(WIDE)
-        self._wait_received(QUIET)
+        self.wait_received(WIDE)
+        self.wait_received(QUIET)
         return self._latency(published, share, wide_passes)
 
     def _pass(self, messages: int) -> None:
-        self._publish(WIDE, messages)
-        self._wait_received(WIDE, NAP_S)
+        self.publish(WIDE, messages)
+        self.wait_received(WIDE, NAP_S, LONG_PASS_DEADLINE_S if messages >= LONG_PASS else 0.0)
 
-    def _publish(self, group: int, count: int) -> None:
+    def publish(self, group: int, count: int, size: int = MESSAGE_BYTES) -> None:
+        """`count` messages of `size` bytes at once, to everybody in `group`."""
         sequence = self._sequences[group]
         now_ns = time.monotonic_ns()
-        self._source.publish([message(now_ns, sequence + index, group) for index in range(count)], group)
+        self._source.publish([message(now_ns, sequence + index, group, size) for index in range(count)], group)
         self._sequences[group] = sequence + count
         self._expected[group] += count * self._sizes[group]
 
-    def _missing(self, group: int) -> int:
+    def missing(self, group: int) -> int:
+        """Deliveries in `group` that are still to come."""
         return self._expected[group] - self._clients.received[group]
 
-    def _wait_received(self, group: int, nap_s: float = 0.0) -> None:
-        deadline = time.monotonic() + PASS_DEADLINE_S
-        while self._missing(group) > 0:
+    def wait_received(self, group: int, nap_s: float = 0.0, deadline_s: float = 0.0) -> None:
+        """Until everybody in `group` has everything. Raises `PublishingError` after `deadline_s` (0 = as usual)."""
+        deadline_s = deadline_s or PASS_DEADLINE_S
+        deadline = time.monotonic() + deadline_s
+        while self.missing(group) > 0:
             self._step(1.0)
             time.sleep(nap_s)
             if time.monotonic() > deadline:
-                missing = f"{self._missing(group):,} of {self._expected[group]:,} deliveries"
-                raise PublishingError(f"{missing} are missing after {PASS_DEADLINE_S:.0f} s")
+                missing = f"{self.missing(group):,} of {self._expected[group]:,} deliveries"
+                raise Overdue(f"{missing} are missing after {deadline_s:.0f} s")
 
     def _step_until(self, when: float) -> None:
         while (left_s := when - time.monotonic()) > 0:
@@ -152,8 +165,8 @@ class Publishing:
     def _latency(self, published: int, client_share: float, wide_passes: int = 0) -> Latency:
         samples = self._clients.sorted_latencies_ns()
         self._clients.record(-1)
-        p50, p99 = percentile(samples, 50), percentile(samples, 99)
-        return Latency(published, len(samples), p50 / 1e6, p99 / 1e6, samples[-1] / 1e6, client_share, wide_passes)
+        p50, p99, p999 = (percentile(samples, percent) / 1e6 for percent in (50, 99, 99.9))
+        return Latency(published, len(samples), p50, p99, p999, samples[-1] / 1e6, client_share, wide_passes)
 
 
 def what_went_wrong(clients: Clients) -> str:

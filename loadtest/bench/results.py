@@ -32,11 +32,13 @@ class LatencySample:
 
     p50_ms: float
     p99_ms: float
+    p999_ms: float
 
 
 @dataclass(slots=True)
 class Measured:
-    """Everything about one server. Samples are by messages a pass, one a round."""
+    """Everything about one server. Samples are by messages a pass, one a round; `reopened_per_s` has one a round, too.
+    `empty_kib` is its memory without connections."""
 
     server: str
     connections: int
@@ -45,6 +47,8 @@ class Measured:
     rss_kib_per_connection: float
     costs: dict[int, list[CostSample]] = field(default_factory=dict)
     latencies: dict[int, list[LatencySample]] = field(default_factory=dict)
+    empty_kib: int = 0
+    reopened_per_s: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from loadtest.bench.redis_server import start_redis
 from loadtest.bench.report import Report
 from loadtest.bench.results import GatewayScenarios
 from loadtest.bench.scenarios import run_scenarios
-from loadtest.bench.servers import bun
+from loadtest.bench.servers import npm
 from loadtest.bench.servers.registry import starter
 from loadtest.bench.servers.server import Surroundings
 from loadtest.bench.stages import Stages
@@ -65,7 +65,7 @@ def run(plan: Plan, names: Sequence[str], gateway_command: str, console: Console
 def _bun_installed(side_by_side: SideBySide, stages: Stages) -> bool:
     try:
         with stages.stage("bun: checking that it is installed (the first time: npm ci, about 100 MB)"):
-            bun.install()
+            npm.install()
     except AbsentError as error:
         side_by_side.drop("bun", str(error))
         return False

@@ -1,16 +1,18 @@
-"""Where a server's messages come from, seen from the publisher: a Redis channel, or lines on a unix socket.
+"""Where a server's messages come from, seen from the publisher: Redis, lines on a unix socket, or an HTTP API.
 
-Both take all messages of a pass in one write. The generator owns the source, so that the publishing clock and the
+All take all messages of a pass in one write. The generator owns the source, so that the publishing clock and the
 receiving clock are the same and nothing has to be told to anyone.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Sequence
 from typing import Protocol
 
 READ_BYTES = 65_536
+_CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
 class SourceError(Exception):
@@ -86,6 +88,76 @@ class LineSource:
         """See `Source`."""
         if not self._socket.recv(READ_BYTES):
             raise SourceError("the server closed its line socket")
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._socket.close()
+
+
+class HttpSource:
+    """Centrifugo's HTTP API (`/api/batch`), all messages of a pass in one request on one connection."""
+
+    def __init__(self, address: tuple[str, int], path: str, channels: Sequence[str], api_key: str) -> None:
+        self._channels = [channel.encode() for channel in channels]
+        self._head = (
+            f"POST {path} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nX-API-Key: {api_key}\r\n"
+            "Content-Type: application/json\r\nContent-Length: "
+        ).encode()
+        self._address = address
+        self._rest = b""
+        self._unanswered = 0
+        self._socket = self._connected()
+        self.ended = False
+        """The API has closed the connection, which was idle: `reconnect` before the next `publish`."""
+
+    def reconnect(self) -> None:
+        """Take a new connection; `fileno` changes."""
+        self._socket.close()
+        self._socket, self.ended, self._rest = self._connected(), False, b""
+
+    def publish(self, messages: Sequence[bytes], group: int) -> None:
+        """See `Source`."""
+        channel = self._channels[group]
+        commands = b",".join(b'{"publish":{"channel":"%b","data":%b}}' % (channel, message) for message in messages)
+        body = b'{"commands":[%b]}' % commands
+        self._unanswered += 1
+        self._socket.sendall(self._head + b"%d\r\n\r\n%b" % (len(body), body))
+
+    def fileno(self) -> int:
+        """See `Source`."""
+        return self._socket.fileno()
+
+    def read_answers(self) -> None:
+        """See `Source`."""
+        received = self._socket.recv(READ_BYTES)
+        if not received:
+            if self._unanswered:
+                raise SourceError("the API closed the publisher's connection, and owes an answer")
+            self.ended = True
+        self._rest += received
+        while b"\r\n\r\n" in self._rest:
+            head, _, body = self._rest.partition(b"\r\n\r\n")
+            if b" 200 " not in head.split(b"\r\n", 1)[0]:
+                raise SourceError(f"the API answered {self._rest[:300].decode(errors='replace')}")
+            size = _CONTENT_LENGTH.search(head)
+            if size is None:
+                raise SourceError("the API answers without a Content-Length")
+            length = int(size[1])
+            if len(body) < length:
+                return
+            if b'"error"' in body[:length]:
+                raise SourceError(f"the API answered {body[:length][:300].decode(errors='replace')}")
+            self._rest = body[length:]
+            self._unanswered -= 1
+
+    def _connected(self) -> socket.socket:
+        host, port = self._address
+        try:
+            connected = socket.create_connection(self._address, timeout=10)
+        except OSError as error:
+            raise SourceError(f"cannot connect to the API at {host}:{port}: {error.strerror}") from error
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connected
 
     def close(self) -> None:
         """See `Source`."""

@@ -14,6 +14,7 @@ class Stages:
 
     def __init__(self, console: Console, title: str = "benchmark") -> None:
         self._console = console
+        self._title = title
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -46,6 +47,10 @@ class Stages:
         finally:
             self._progress.remove_task(task)
             self._progress.advance(self._run)
+
+    def now(self, text: str) -> None:
+        """What is going on, behind the title, on a terminal."""
+        self._progress.update(self._run, description=f"[bold]{self._title}[/] {text}")
 
     def say(self, text: str) -> None:
         """A line that stays."""

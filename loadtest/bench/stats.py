@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
-def percentile(sorted_samples: Sequence[int], percent: int) -> int:
-    """The smallest sample that at least `percent` (1–100) per cent of all samples do not exceed (nearest rank).
+def percentile(sorted_samples: Sequence[int], percent: float) -> int:
+    """The smallest sample that at least `percent` (0.1–100) per cent of all samples do not exceed (nearest rank).
+
+    Tenths of a per cent count, finer parts are rounded.
 
     `sorted_samples` is ascending and not empty; raises `ValueError` otherwise.
     """
     if not sorted_samples:
         raise ValueError("no samples: nothing was received while latency was recorded")
-    if not 1 <= percent <= 100:
-        raise ValueError(f"{percent} is not a percentage from 1 to 100")
-    rank = -(-len(sorted_samples) * percent // 100)
+    tenths = round(percent * 10)
+    if not 1 <= tenths <= 1000:
+        raise ValueError(f"{percent} is not a percentage from 0.1 to 100")
+    rank = -(-len(sorted_samples) * tenths // 1000)
     return sorted_samples[rank - 1]
 
 

@@ -10,14 +10,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.processes import REPOSITORY
@@ -33,47 +44,68 @@ HISTORY_TTL_S: Final = 600
 ANSWER_S: Final = 1.0
 """Time that Redis has to answer before a publication is sent again."""
 RETRY_S: Final = 0.05
+PASSING: Final = (
+    AskError,
+    BusyLoadingError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    TryAgainError,
+)
+"""Errors that another attempt may not meet: nothing was done."""
 KEY_LIFE_MS: Final = 300_000
 
 
 class PublishScript:
     """The script of the Redis publish contract, as a backend calls it that has it from the gateway's repository."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, text: str, prefix: str = PREFIX) -> None:
+        """`prefix`: a `ClusterPrefix` in a cluster."""
+        self.text = text
+        self._prefix = prefix
         self._digest = ""
 
     @classmethod
-    def read(cls, path: Path = SCRIPT) -> PublishScript:
+    def read(cls, path: Path = SCRIPT, *, prefix: str = PREFIX) -> Self:
         """Raises BenchError when it is not there."""
         try:
-            return cls(path.read_text())
+            return cls(path.read_text(), prefix)
         except OSError as error:
             raise BenchError(f"the publish script cannot be read: {error}") from error
 
     async def load(self, client: Redis) -> None:
         """Have Redis know it: a transaction cannot wait for that."""
-        self._digest = str(await client.script_load(self._text))
+        self._digest = str(await client.script_load(self.text))
 
-    async def run(self, client: Redis, channel: str, data: bytes, key: str) -> Position:
+    async def run(self, client: Any, channel: str, data: bytes, key: str) -> Position:
         """Publish. Raises RedisError."""
-        arguments = _arguments(channel, data, key)
+        arguments = self.arguments(channel, data, key)
         if self._digest:
             try:
-                return _position(await client.evalsha(self._digest, *arguments))
+                return position_of(await client.evalsha(self._digest, *arguments))
             except NoScriptError:
                 pass
         await self.load(client)
-        return _position(await client.evalsha(self._digest, *arguments))
+        return position_of(await client.evalsha(self._digest, *arguments))
 
     def queue(self, pipeline: Any, channel: str, data: bytes, key: str) -> None:
         """The same as part of a transaction, after `load`."""
-        pipeline.evalsha(self._digest, *_arguments(channel, data, key))
+        pipeline.evalsha(self._digest, *self.arguments(channel, data, key))
+
+    def arguments(self, channel: str, data: bytes, key: str) -> list[Any]:
+        """Keys and arguments of the script, as its head lists them."""
+        prefix = self._prefix
+        keys = (log_key(prefix, channel), meta_key(prefix, channel), done_key(prefix, key, channel))
+        new_epoch, version = secrets.token_hex(6), 0
+        lives_ms = (HISTORY_TTL_S * 1000, 2 * HISTORY_TTL_S * 1000)
+        destination = publish_channel(prefix, channel)
+        return [len(keys), *keys, destination, data, "-", HISTORY_SIZE, *lives_ms, new_epoch, KEY_LIFE_MS, version, ""]
 
     @staticmethod
     def positions(replies: Sequence[Any]) -> list[Position]:
         """What a transaction has answered."""
-        return [_position(reply) for reply in replies]
+        return [position_of(reply) for reply in replies]
 
 
 def client_of(port: int) -> Redis:
@@ -92,13 +124,20 @@ class Publisher:
     """Publishes on `channels` until it is stopped. `rates` may be changed while it runs (a second and channel)."""
 
     def __init__(
-        self, script: PublishScript, port: int, channels: Sequence[str], rate_per_s: float, size: int, record: Record
+        self,
+        script: PublishScript,
+        connect: Callable[[], AbstractAsyncContextManager[Any]],
+        channels: Sequence[str],
+        rate_per_s: float,
+        size: int,
+        record: Record,
     ) -> None:
+        """`connect` gives what `script` publishes through; each lane has its own."""
         self.rates = dict.fromkeys(channels, rate_per_s)
         self.repeated = 0
         """Times that a publication was sent again."""
         self._script = script
-        self._port = port
+        self._connect = connect
         self._size = size
         self._record = record
         self._run_id = secrets.token_hex(4)
@@ -142,8 +181,7 @@ class Publisher:
         it writes any to its subscribers."""
         names = list(self.rates)
         batch = [(names[index % len(names)], self._next()) for index in range(count)]
-        client = client_of(self._port)
-        async with client:
+        async with self._connect() as client:
             while True:
                 try:
                     await self._script.load(client)
@@ -158,15 +196,14 @@ class Publisher:
             self._record.accept(channel, position, sequence)
 
     async def _lane(self, channel: str, first_after_s: float) -> None:
-        client = client_of(self._port)
-        async with client:
+        async with self._connect() as client:
             due = time.monotonic() + first_after_s
             while not self._stopping:
                 await asyncio.sleep(due - time.monotonic())
                 await self._publish(client, channel)
                 due = max(due + 1 / self.rates[channel], time.monotonic())
 
-    async def _publish(self, client: Redis, channel: str) -> None:
+    async def _publish(self, client: Any, channel: str) -> None:
         sequence = self._next()
         data, key = payload(sequence, self._size), self._key(sequence)
         while True:
@@ -180,7 +217,7 @@ class Publisher:
 
     async def _again(self, error: RedisError) -> None:
         """Wait a little before the next attempt. Raises an error that another attempt would not change."""
-        if isinstance(error, ResponseError) and not isinstance(error, BusyLoadingError | NoScriptError):
+        if isinstance(error, ResponseError) and not isinstance(error, PASSING):
             raise BenchError(f"Redis refuses to publish: {error}") from error
         self.repeated += 1
         await asyncio.sleep(RETRY_S)
@@ -193,15 +230,6 @@ class Publisher:
         return f"{self._run_id}-{sequence}"
 
 
-def _arguments(channel: str, data: bytes, key: str) -> list[Any]:
-    """Keys and arguments of the script, as its head lists them."""
-    keys = (log_key(PREFIX, channel), meta_key(PREFIX, channel), done_key(PREFIX, key))
-    new_epoch, version = secrets.token_hex(6), 0
-    lives_ms = (HISTORY_TTL_S * 1000, 2 * HISTORY_TTL_S * 1000)
-    destination = publish_channel(PREFIX, channel)
-    return [len(keys), *keys, destination, data, "-", HISTORY_SIZE, *lives_ms, new_epoch, KEY_LIFE_MS, version, ""]
-
-
-def _position(reply: Any) -> Position:
+def position_of(reply: Any) -> Position:
     offset, epoch, _fresh = reply
     return Position(offset=int(offset), epoch=epoch.decode())

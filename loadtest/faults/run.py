@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from contextlib import AsyncExitStack, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.stages import Stages
 from loadtest.faults.gateway import HOST, NAMESPACE, PATH, Gateway
 from loadtest.faults.plan import CHANNELS_PER_CLIENT, Plan
-from loadtest.faults.publisher import Publisher, PublishScript
+from loadtest.faults.publisher import Publisher, PublishScript, client_of
 from loadtest.faults.record import Record
 from loadtest.faults.redis_server import RedisServer
 from loadtest.faults.results import Results, Totals
@@ -60,10 +61,12 @@ async def _run(plan: Plan, stages: Stages, script: PublishScript, redis: RedisSe
             sleeps = index % plan.channels == 0
             subscribers.append(Subscriber(f"user-{index}", names, around, SLEEPERS_RECEIVE_BYTES if sleeps else 0))
             stack.callback(subscribers[-1].close)
-        await _connect(subscribers, around, stages)
-        watch = asyncio.create_task(_watch_pings(subscribers))
+        await connect(subscribers, around, stages)
+        watch = asyncio.create_task(watch_pings(subscribers))
         stack.callback(watch.cancel)
-        publisher = Publisher(script, redis.port, channels, plan.rate_per_s, plan.payload_bytes, record)
+        publisher = Publisher(
+            script, partial(client_of, redis.port), channels, plan.rate_per_s, plan.payload_bytes, record
+        )
         stack.push_async_callback(publisher.aclose)
         publisher.start()
         scenario = Scenario(plan, stages, redis, gateway, publisher, subscribers, around)
@@ -80,7 +83,7 @@ async def _run(plan: Plan, stages: Stages, script: PublishScript, redis: RedisSe
     return results
 
 
-async def _connect(subscribers: list[Subscriber], around: Surroundings, stages: Stages) -> None:
+async def connect(subscribers: list[Subscriber], around: Surroundings, stages: Stages) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + OPENING_DEADLINE_S
     with stages.stage(f"{len(subscribers):,} clients connect", len(subscribers)) as progress:
@@ -96,7 +99,7 @@ async def _connect(subscribers: list[Subscriber], around: Surroundings, stages: 
             await asyncio.sleep(0.02)
 
 
-async def _watch_pings(subscribers: list[Subscriber]) -> None:
+async def watch_pings(subscribers: list[Subscriber]) -> None:
     while True:
         await asyncio.sleep(1.0)
         for subscriber in subscribers:

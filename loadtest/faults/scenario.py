@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from redis.asyncio import Redis
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stages import Stages
+from loadtest.faults.course import Course
 from loadtest.faults.gateway import WORKERS, Gateway
-from loadtest.faults.healing import Healing
 from loadtest.faults.memory import Memory
 from loadtest.faults.plan import Plan
 from loadtest.faults.publisher import Publisher, client_of
 from loadtest.faults.redis_server import STATUS, RedisServer
-from loadtest.faults.results import Results
 from loadtest.faults.subscriber import Subscriber, Surroundings
 
-POLL_S: Final = 0.01
-SAMPLE_S: Final = 0.25
 OVERRUN_BYTES: Final = 65_536
 """Output buffer of a subscriber while it is to be overrun; a burst is some times as much for each."""
 FALLEN_BEHIND: Final = "gateway_subscribers_behind"
 
 
-class Scenario:
-    """One run. `subscribers` are connected, `publisher` publishes."""
+class Scenario(Course):
+    """The faults of one gateway and one Redis."""
 
     def __init__(
         self,
@@ -40,16 +37,11 @@ class Scenario:
         subscribers: Sequence[Subscriber],
         around: Surroundings,
     ) -> None:
-        self.results = Results(plan)
+        super().__init__(plan, stages, (gateway,), publisher, subscribers, (around,))
         self.killed = ""
         """The worker that was killed, during the fault KILLED_WORKER."""
-        self._plan = plan
-        self._stages = stages
         self._redis = redis
         self._gateway = gateway
-        self._publisher = publisher
-        self._subscribers = subscribers
-        self._around = around
         self._ghosts: list[str] = []
         self._vanished_at = 0.0
 
@@ -151,13 +143,7 @@ class Scenario:
 
     async def _part(self) -> None:
         """No more publications: everybody must reach the end. And the gateway must have noticed who vanished."""
-        await self._steady("the end")
-        await self._publisher.stop()
-        until = time.monotonic() + self._plan.healing_deadline_s
-        with self._stages.stage("everybody reaches the end", len(self._subscribers)) as progress:
-            while (left := sum(not self._complete(each) for each in self._subscribers)) and time.monotonic() < until:
-                progress(len(self._subscribers) - left)
-                await asyncio.sleep(POLL_S)
+        await self._finish()
         noticed = self._plan.ping_interval_s + self._plan.pong_timeout_s + 5.0
         with self._stages.stage("the gateway notices who vanished", len(self._ghosts)) as progress:
             while (done := self._count_ghosts()) < len(self._ghosts):
@@ -191,57 +177,9 @@ class Scenario:
                 raise BenchError(f"{fault}: the workers have not all subscribed in Redis")
             await self._pass_time(fault, 0.1)
 
-    async def _steady(self, fault: str) -> None:
-        self._around.fault = fault
-        await self._pass_time("publications flow", self._plan.steady_s)
-
-    async def _pass_time(self, text: str, seconds: float, look: Callable[[], None] | None = None) -> None:
-        """Let publications flow for a while."""
-        begin = time.monotonic()
-        with self._stages.stage(text, round(seconds * 1000)) as progress:
-            while (passed := time.monotonic() - begin) < seconds:
-                progress(round(passed * 1000))
-                await asyncio.sleep(min(SAMPLE_S, seconds - passed))
-                self._check()
-                if look is not None:
-                    look()
-
-    async def _heal(
-        self, fault: str, subscribers: Sequence[Subscriber], look: Callable[[], None] | None = None
-    ) -> None:
-        await self._wait_healed(self._healing(fault, subscribers), look)
-
-    def _healing(self, fault: str, subscribers: Sequence[Subscriber]) -> Healing:
-        healing = Healing(fault, subscribers, self._around.record)
-        self.results.healed.append(healing.healed)
-        return healing
-
-    async def _wait_healed(self, healing: Healing, look: Callable[[], None] | None = None) -> None:
-        count = healing.left
-        until = time.monotonic() + self._plan.healing_deadline_s
-        with self._stages.stage(f"healing: {healing.healed.fault}", count) as progress:
-            while healing.left and time.monotonic() < until:
-                await asyncio.sleep(POLL_S)
-                healing.look()
-                progress(count - healing.left)
-                self._check()
-                if look is not None:
-                    look()
-
-    def _check(self) -> None:
-        self._publisher.check()
-        self._gateway.check_alive()
-
     def _group(self, number: int) -> list[Subscriber]:
         """The clients that share the channels `number` and `number` + 1."""
         return [each for index, each in enumerate(self._subscribers) if index % self._plan.channels == number]
-
-    def _complete(self, subscriber: Subscriber) -> bool:
-        for channel, subscription in subscriber.subscriptions.items():
-            newest = self._around.record.newest(channel)
-            if newest is not None and not subscription.ledger.reached(newest):
-                return False
-        return True
 
     def _without_effect(self, fault: str) -> None:
         """A fault that does not happen proves nothing."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.stages import Stages
 from loadtest.faults.gateway import DEFAULT_COMMAND, HOST, NAMESPACE, PATH, WORKERS, Gateway
 from loadtest.faults.plan import Plan as GatewayPlan
-from loadtest.faults.publisher import Publisher, PublishScript
+from loadtest.faults.publisher import Publisher, PublishScript, client_of
 from loadtest.faults.record import Record
 from loadtest.faults.redis_server import RedisServer
 from loadtest.faults.subscriber import Surroundings
@@ -116,7 +117,8 @@ async def run(plan: Plan, command: str, stages: Stages) -> Results:
         record = Record()
         around = Surroundings(HOST, gateway.port, PATH, gateway.token, record)
         channels = [f"{NAMESPACE}:{number}" for number in range(plan.channels)]
-        publisher = Publisher(script, redis.port, channels, RATE_PER_S / plan.channels, PAYLOAD_BYTES, record)
+        client = partial(client_of, redis.port)
+        publisher = Publisher(script, client, channels, RATE_PER_S / plan.channels, PAYLOAD_BYTES, record)
         stack.push_async_callback(publisher.aclose)
         publisher.start()
         with stages.stage("warm-up: the workers see everything once"):

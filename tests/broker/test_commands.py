@@ -162,3 +162,19 @@ async def test_who_does_not_wait_any_more_holds_nobody_up(queue: Queue) -> None:
     first.cancel()
     queue.start()
     assert await outcome(second) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("SET", "news", "1"), "news"),
+        (("EVALSHA", "digest", 2, "log", "meta", "argument"), "log"),
+        (("EVALSHA", "digest", 0, "argument"), None),
+        (("XGROUP", "CREATE", "ingest", "relay", "0"), "ingest"),
+        (("XREADGROUP", "GROUP", "relay", "me", "COUNT", 1, "STREAMS", "ingest", ">"), "ingest"),
+        (("XREAD", "COUNT", 1, "STREAMS", "events", "0"), "events"),
+        (("TIME",), None),
+    ],
+)
+def test_a_command_knows_the_key_that_decides_where_it_goes(words: tuple[str | int, ...], key: str | None) -> None:
+    assert commands.Fixed(words, 0).key == key

@@ -78,6 +78,7 @@ async def test_a_connection_that_is_cut_is_reported_and_everything_is_subscribed
     await kill_subscribers(redis)
     await connected.happened("connected", "lost", "connected")
     assert await channels(redis) == {b"a", b"b"}
+    assert connected.missed == [{b"a", b"b"}]
     await redis.publish("a", "1")
     await connected.received((b"a", b"1"))
 

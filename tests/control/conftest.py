@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from gateway.broker import ChannelLog, CommandQueue, PresenceStore, RevocationStore
 from gateway.clock import FakeClock
 from gateway.config import Config
-from gateway.control import Bus, ControlParts, Dashboard, Fleet, NodeRegistry, build_app
+from gateway.control import Asking, Bus, ControlParts, Dashboard, Fleet, NodeRegistry, build_app
 from gateway.errors import BrokerBusy, BrokerError
 from gateway.metrics import CounterTable, LatencyRecorder
 from gateway.metrics.names import BEAT_MS, LISTENING, PID, READY, REDIS_CONNECTED, STARTED_S
@@ -77,6 +77,8 @@ class Control:
             prefix="gw",
         )
         self._fleet = fleet
+        self.asking: Asking | None = None
+        """Of the demo. Takes effect with the next `make_app`."""
         self.tickets: list[tuple[str, float, tuple[str, ...]]] = []
         signs = None if self.config.auth.insecure else self._sign_ticket
         self.dashboard = Dashboard(
@@ -86,18 +88,20 @@ class Control:
 
     def make_app(self, **others: Any) -> FastAPI:
         """`others`: in the place of parts of the bus."""
-        return build_app(
-            ControlParts(
-                config=self.config,
-                table=self.table,
-                clock=self.clock,
-                bus=self.bus._replace(**others),
-                fleet=self._fleet,
-                nodes=self.nodes,
-                sign=self._sign,
-                latency=self.latency,
-                dashboard=self.dashboard,
-            )
+        return build_app(self.parts(**others))
+
+    def parts(self, **others: Any) -> ControlParts:
+        return ControlParts(
+            config=self.config,
+            table=self.table,
+            clock=self.clock,
+            bus=self.bus._replace(**others),
+            fleet=self._fleet,
+            nodes=self.nodes,
+            sign=self._sign,
+            asking=self.asking,
+            latency=self.latency,
+            dashboard=self.dashboard,
         )
 
     def _sign(self, user: str, ttl_s: float) -> str:

@@ -11,6 +11,12 @@ from tests.control.conftest import Control
 
 FILES = {
     "index.html": "text/html",
+    "ask.html": "text/html",
+    "ask": "text/html",
+    "ask.js": "text/javascript",
+    "ask.css": "text/css",
+    "answers.js": "text/javascript",
+    "server.js": "text/javascript",
     "demo.js": "text/javascript",
     "client.js": "text/javascript",
     "lists.js": "text/javascript",

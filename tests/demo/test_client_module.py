@@ -228,3 +228,72 @@ def test_token_is_refreshed_before_it_expires(run: Run) -> None:
         await settled(() => socket.sent.length === 2);
         return socket.sent[1];
     """) == {"id": 2, "refresh": {"token": "t2"}}
+
+
+# Channels that are recovered.
+
+
+def test_what_a_channel_begins_with_comes_before_pushes_in_the_same_frame(run: Run) -> None:
+    assert run("""
+        const got = [];
+        const onPublication = (pub) => got.push(pub.data), onState = (state) => got.push(state);
+        client.subscribe("stream:a", { recover: true, onPublication, onState });
+        client.connect();
+        const socket = await opened(1);
+        const publications = [{ data: "so far", offset: 4 }];
+        const push = { channel: "stream:a", pub: { data: "next", offset: 5 } };
+        socket.receive({ id: 2, subscribe: { epoch: "e1", offset: 4, publications } }, { push });
+        await settled(() => got.length === 3);
+        return [got, socket.sent[1].subscribe];
+    """) == [["so far", "subscribed", "next"], {"channel": "stream:a"}]
+
+
+def test_a_channel_is_recovered_behind_the_last_publication(run: Run) -> None:
+    assert run("""
+        const got = [];
+        client.subscribe("stream:a", { recover: true, onPublication: (pub) => got.push(pub.data) });
+        client.subscribe("news", { onPublication() {} });
+        client.connect();
+        const first = await opened(1);
+        first.receive({ id: 2, subscribe: { epoch: "e1", offset: 4 } });
+        first.receive({ id: 3, subscribe: { epoch: "n", offset: 9 } });
+        first.receive({ push: { channel: "stream:a", pub: { data: 5, offset: 5 } } });
+        first.drop(1006);
+        const second = await opened(2);
+        await settled(() => second.sent.length === 3);
+        const publications = [{ data: 7, offset: 7 }];
+        second.receive({ id: second.sent[1].id, subscribe: { epoch: "e1", offset: 7, publications } });
+        await settled(() => got.length === 2);
+        return [got, second.sent.slice(1).map((command) => command.subscribe)];
+    """) == [[5, 7], [{"channel": "stream:a", "recover": True, "epoch": "e1", "offset": 5}, {"channel": "news"}]]
+
+
+def test_a_channel_with_a_token_of_its_own_is_joined_once_however_long_that_takes(run: Run) -> None:
+    assert run("""
+        let give;
+        const asked = [];
+        const getToken = () => new Promise((resolve) => { asked.push(1); give = resolve; });
+        client.subscribe("stream:a", { onPublication() {}, getToken });
+        client.connect();
+        (await opened(1)).drop(1006); // before there is a token
+        const late = give;
+        const second = await opened(2);
+        late("old");
+        await settled(() => asked.length === 2);
+        give("new");
+        await settled(() => second.sent.length === 2);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        return [sockets[0].sent.length, second.sent.slice(1).map((command) => command.subscribe)];
+    """) == [1, [{"channel": "stream:a", "token": "new"}]]
+
+
+def test_a_token_that_cannot_be_had_is_asked_for_again(run: Run) -> None:
+    assert run("""
+        let attempts = 0;
+        const getToken = async () => { if (++attempts < 3) throw new Error("no"); return "t"; };
+        client.subscribe("stream:a", { onPublication() {}, getToken });
+        client.connect();
+        const socket = await opened(1);
+        await settled(() => socket.sent.length === 2);
+        return [attempts, socket.sent[1].subscribe.token];
+    """) == [3, "t"]

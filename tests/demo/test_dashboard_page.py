@@ -141,6 +141,20 @@ def test_counts_change_live_over_the_gateways_own_websocket(open_page: OpenPage,
     assert not page.evaluate("localStorage.length + sessionStorage.length")
 
 
+def test_what_the_response_caches_of_backends_count_is_a_card_of_its_own(open_page: OpenPage, gateway: Gateway) -> None:
+    page = open_page()
+    expect(page.locator("#caches-card")).to_be_hidden()
+    counted = {"hits_local": 5, "hits_redis": 1200, "hits_stale": 1, "misses": 402, "bytes_saved": 3_000_000}
+    for counter, number in counted.items():
+        gateway.redis.hset("gw:cache-stats", f"prompt_response {counter}", number)
+    row = page.locator("#caches tr")
+    expect(row).to_have_count(1)
+    expect(row).to_contain_text("prompt response75.0 %1,206")
+    expect(row).to_contain_text("2.9 MiB")
+    gateway.redis.delete("gw:cache-stats")
+    expect(page.locator("#caches-card")).to_be_hidden()
+
+
 def test_no_client_gets_into_the_dashboards_channel(open_page: OpenPage, gateway: Gateway) -> None:
     ticket = open_page().request.post(f"{gateway.control_url}/dashboard/ticket").json()
     channel = ticket["channel"]

@@ -23,7 +23,7 @@ BLOCK = "x" * 1_000_000
 TIMES = {"check_interval_s": 0.1, "reclaim_interval_s": 0.2, "stalled_percent": 0}
 
 
-def config(**memory: Any) -> dict[str, Any]:
+def short_of_memory(**memory: Any) -> dict[str, Any]:
     return {
         "memory": TIMES | memory,
         "delivery": {"send_budget_bytes": 1024 * MIB},
@@ -35,7 +35,7 @@ def config(**memory: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def idle_bytes() -> int:
     """What a worker has for itself when nobody is connected."""
-    with serving(config()) as gateway:
+    with serving(short_of_memory()) as gateway:
         gateway.log.wait_for(lambda: gateway.metric("gateway_memory_worker_bytes") > 0, "the governor has looked")
         return int(gateway.metric("gateway_memory_worker_bytes"))
 
@@ -43,7 +43,7 @@ def idle_bytes() -> int:
 @pytest.fixture
 def gateway(request: pytest.FixtureRequest, idle_bytes: int) -> Iterator[Gateway]:
     """One with thresholds of its own."""
-    with serving(config(limit_bytes=3 * idle_bytes, **request.param)) as gateway:
+    with serving(short_of_memory(limit_bytes=3 * idle_bytes, **request.param)) as gateway:
         yield gateway
 
 

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from loadtest.bench.clients import Clients
+from loadtest.bench.dialects import RAW
 from loadtest.bench.errors import BenchError
 from loadtest.bench.opening import open_connections
 from loadtest.bench.plan import Plan
@@ -72,7 +73,7 @@ def test_a_gateway_that_cannot_be_started_has_no_row_and_a_reason() -> None:
 
 def test_clients_of_a_port_where_nobody_listens_are_counted_as_refused() -> None:
     clients = Clients()
-    opened = open_connections(clients, ("127.0.0.1", free_port()), "/", [b""] * 3, 0, 2, 0, lambda _done: None)
+    opened = open_connections(clients, ("127.0.0.1", free_port()), "/", [b""] * 3, RAW, 2, 0, lambda _done: None)
     assert (opened.connections, sum(opened.refused.values()), len(clients)) == (0, 3, 0)
     assert orjson.loads(orjson.dumps(asdict(opened)))["refused"] == opened.refused
 
@@ -87,7 +88,7 @@ def test_clients_of_a_server_that_hangs_up_are_counted_as_refused() -> None:
     thread = threading.Thread(target=hang_up)
     thread.start()
     clients = Clients()
-    opened = open_connections(clients, listener.getsockname(), "/", [b""] * 3, 0, 3, 0, lambda _done: None)
+    opened = open_connections(clients, listener.getsockname(), "/", [b""] * 3, RAW, 3, 0, lambda _done: None)
     thread.join()
     listener.close()
     assert (opened.connections, sum(opened.refused.values()), len(clients)) == (0, 3, 0)

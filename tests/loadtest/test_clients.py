@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from loadtest.bench.chunks import PING, PONG, TEXT, masked, unmasked
-from loadtest.bench.clients import READ_BYTES, Clients
+from loadtest.bench.clients import ANY, READ_BYTES, Clients
 from loadtest.bench.messages import message
 from loadtest.bench.publishing import Publishing, PublishingError
 from loadtest.bench.usage import CpuTime
@@ -18,11 +18,11 @@ from loadtest.bench.usage import CpuTime
 class Pair:
     """A connection of `Clients` and the server's end of it."""
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, next_sequence: int = 0) -> None:
         ours, self.server = socket.socketpair()
         ours.setblocking(False)
         clients.watch(ours.fileno(), lambda _events: None, select.EPOLLIN | select.EPOLLET)
-        clients.adopt(ours, b"", 0)
+        clients.adopt(ours, b"", next_sequence)
 
     def send(self, *sequences: int, group: int = 0) -> None:
         self.server.sendall(b"".join(unmasked(TEXT, message(1, sequence, group)) for sequence in sequences))
@@ -113,6 +113,30 @@ def test_latency_is_recorded_for_the_group_that_is_asked_for(clients: Clients, p
     pair.send(1, group=1)
     clients.step(1)
     assert len(clients.sorted_latencies_ns()) == 1
+
+
+def test_who_comes_while_messages_are_published_begins_with_any_of_them(clients: Clients, pair: Pair) -> None:
+    late = Pair(clients, ANY)
+    late.send(41)
+    late.send(42)
+    clients.step(1)
+    clients.step(0)
+    assert (clients.received, dict(clients.wrong)) == ([2, 0], {})
+    late.send(44)
+    clients.step(1)
+    assert dict(clients.wrong) == {"messages missing": 1}
+    late.server.close()
+
+
+def test_the_oldest_connections_go_first(clients: Clients) -> None:
+    pairs = [Pair(clients) for _ in range(3)]
+    assert clients.close_oldest(2) == 2
+    pairs[2].send(0)
+    clients.step(1)
+    assert (len(clients), clients.received[0], dict(clients.wrong)) == (1, 1, {})
+    assert clients.close_oldest(5) == 1
+    for pair in pairs:
+        pair.server.close()
 
 
 class EchoSource:

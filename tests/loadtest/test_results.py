@@ -43,7 +43,7 @@ def measured(server: str, at_1: list[float], at_10: list[float], rss: float = 5.
     costs = {
         messages: [CostSample(cost / 10, cost, share) for cost in costs] for messages, costs in ((1, at_1), (10, at_10))
     }
-    latencies = {messages: [LatencySample(1.0, 2.0), LatencySample(3.0, 9.0)] for messages in (1, 10)}
+    latencies = {messages: [LatencySample(1.0, 2.0, 3.0), LatencySample(3.0, 9.0, 10.0)] for messages in (1, 10)}
     return Measured(server, 5_000, 4_000.0, share, rss, costs, latencies)
 
 

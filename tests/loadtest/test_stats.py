@@ -18,13 +18,15 @@ from loadtest.bench.usage import TICKS_PER_S, CpuTime, cpu_time, parse_rss_kib, 
         (range(1, 101), 50, 50),
         (range(1, 101), 99, 99),
         (range(1, 101), 100, 100),
+        (range(1, 10_001), 99.9, 9_990),
+        (range(1, 11), 99.9, 10),
         ([7], 1, 7),
         ([7], 99, 7),
         ([1, 2], 50, 1),
         ([1, 2], 51, 2),
     ],
 )
-def test_percentile_is_the_nearest_rank(samples: list[int], percent: int, expected: int) -> None:
+def test_percentile_is_the_nearest_rank(samples: list[int], percent: float, expected: int) -> None:
     assert percentile(list(samples), percent) == expected
 
 

@@ -13,12 +13,12 @@ import pytest
 from redis import Redis
 from sqlalchemy import Insert, text
 
+from gateway.broker import Connection
 from gateway.config import Outbox
 from gateway.relay import outbox_event
 from gateway.relay.events import TABLE
 from gateway.relay.schema import LEASES, create
 from gateway.relay.wiring import RelayParts
-from gateway.storage.redis import connect
 from gateway.storage.sql import Database
 from tests.relay.relay_process import RULES
 from tests.support.postgresql import PostgresServer, postgres_server
@@ -64,7 +64,7 @@ class Backend:
         from gateway.config import Redis as RedisSettings
 
         settings = self.settings.model_copy(update=changes)
-        self._client = connect(RedisSettings(url=self.redis_url))
+        self._client = Connection(RedisSettings(url=self.redis_url))
         return RelayParts(settings, self._client, "gw", RULES)
 
     @contextlib.asynccontextmanager

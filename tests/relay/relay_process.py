@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from gateway.broker import Connection
 from gateway.config import Outbox
 from gateway.config import Redis as RedisSettings
 from gateway.publisher.messages import History, Rules
 from gateway.relay.wiring import RelayParts
-from gateway.storage.redis import connect
 
 RULES = Rules(
     namespaces={"default": None, "chat": History(100_000, 300)},
@@ -22,7 +22,7 @@ RULES = Rules(
 
 
 async def main(settings: Outbox, redis_url: str) -> None:
-    client = connect(RedisSettings(url=redis_url))
+    client = Connection(RedisSettings(url=redis_url))
     parts = RelayParts(settings, client, "gw", RULES)
     running = asyncio.get_running_loop().create_task(parts.run())
     print("running", flush=True)

@@ -214,8 +214,13 @@ async def test_every_end_has_its_record_and_there_is_one_only(streams: Streams) 
     _, end = await records(streams, "a")
     assert (end.type, end.reason, end.usage, end.length) == ("truncated", "length", {"tokens": 4096}, 0)
     async with streams.open("a") as writer:
-        await writer.cancel("the user closed the page")
-    assert [record.type for record in await records(streams, "a")] == ["snapshot", "cancelled"]
+        await writer.cancel("the user closed the page", usage=7)
+    _, end = await records(streams, "a")
+    assert (end.type, end.reason, end.usage) == ("cancelled", "the user closed the page", 7)
+    async with streams.open("a") as writer:
+        await writer.fail("model_refused", "no", usage={"tokens": 0})
+    _, end = await records(streams, "a")
+    assert (end.type, end.usage) == ("failed", {"tokens": 0})
 
 
 async def test_what_ends_a_stream_must_be_json_and_the_stream_goes_on_until_it_is(streams: Streams) -> None:
@@ -318,6 +323,74 @@ async def test_a_stream_that_is_watched_is_not_given_up(streams: Streams) -> Non
             await writer.append("still there\n")
             await asyncio.sleep(0.06)
     assert (await reading)[-1].type == "finished"
+
+
+async def test_how_long_nobody_watched_is_known_to_a_third_of_the_grace_whatever_the_lease(
+    redis_server: RedisServer, redis: Redis
+) -> None:
+    """A watcher that left just before the producer looks again has not been away for the whole grace period."""
+    async with Streams(redis_server.url, options=OPTIONS._replace(lease_s=3600)) as streams:
+        with pytest.raises(StreamCancelled):
+            async with streams.open("a", abandon_after_s=0.3) as writer:
+                await writer.append("hello?")
+                await asyncio.Event().wait()
+    with pytest.raises(StreamInvalid):
+        Streams(redis_server.url).open("a", abandon_after_s=0)
+
+
+# A producer that comes later than its stream.
+
+
+async def test_a_registered_stream_waits_for_its_producer(streams: Streams, far: Streams) -> None:
+    generation = await streams.register("a", "ada")
+    reading = asyncio.create_task(records(streams, "a"))
+    async with far.open("a", generation=generation) as writer:
+        await writer.append("at last")
+    found = await reading
+    assert {record.generation for record in found if record.generation} == {generation}
+    assert await whole(streams, "a") == ("at last", "finished")
+    status = await streams.status("a")
+    assert status is not None
+    assert (status.generation, status.owner) == (generation, "ada")
+    with pytest.raises(StreamEnded):
+        async with far.open("a", generation=generation):
+            raise AssertionError
+
+
+async def test_a_cancel_before_the_producer_has_come_costs_it_nothing(streams: Streams, far: Streams) -> None:
+    generation = await streams.register("a", "ada")
+    assert await streams.cancel("a", by="ada")
+    with pytest.raises(StreamCancelled):
+        async with far.open("a", generation=generation):
+            raise AssertionError("the model was asked")
+
+
+async def test_a_job_that_is_delivered_twice_has_one_producer(streams: Streams, far: Streams) -> None:
+    generation = await streams.register("a", "ada")
+    async with streams.open("a", generation=generation) as writer:
+        with pytest.raises(StreamActive):
+            async with far.open("a", generation=generation):
+                raise AssertionError
+        await writer.append("once")
+    assert await whole(streams, "a") == ("once", "finished")
+    with pytest.raises(StreamEnded):
+        async with far.open("a", generation="000000000000000000000000"):
+            raise AssertionError
+
+
+async def test_a_redis_that_loses_an_adopted_stream_gets_it_again_with_its_owner(
+    streams: Streams, redis: Redis
+) -> None:
+    generation = await streams.register("a", "ada")
+    async with streams.open("a", generation=generation) as writer:
+        await writer.append("before\n")
+        await wait_until(lambda: writer.seq == 2, "it is there")
+        await redis.flushdb()
+        await writer.append("after\n")
+    status = await streams.status("a")
+    assert status is not None
+    assert (status.generation, status.owner) == (generation, "ada")
+    assert await whole(streams, "a") == ("before\nafter\n", "finished")
 
 
 async def test_a_producer_that_lives_keeps_its_lease(streams: Streams, redis: Redis) -> None:

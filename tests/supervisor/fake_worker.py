@@ -67,4 +67,4 @@ async def main(link: WorkerEnd, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_worker(main))
+    run_worker(main)

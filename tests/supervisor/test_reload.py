@@ -59,12 +59,12 @@ async def test_a_successor_counts_in_a_row_of_its_own(gateway: FakeGateway) -> N
 
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
-    [("edge-2:flaky", "the fake worker refuses to start"), ("edge-2:stalls", "not ready within 2 s")],
+    [("edge-2:flaky", "the fake worker refuses to start"), ("edge-2:stalls", "not ready within 10 s")],
 )
 async def test_a_successor_that_does_not_get_to_serve_stops_the_roll(
     gateway: FakeGateway, behaviour: str, reason: str
 ) -> None:
-    await gateway.serve(behaviour=behaviour, timing={"ready_timeout_s": 2})
+    await gateway.serve(behaviour=behaviour, timing={"ready_timeout_s": 10})
     old = [gateway.pid(name) for name in NAMES]
     gateway.reload(keepalive(12))
     (line,) = await wait_until(lambda: gateway.logged("reload stopped"), "it is stopped")

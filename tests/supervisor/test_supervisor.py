@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ import psutil
 
 from gateway.metrics import names
 from gateway.storage.folder import embedded_folder
+from gateway.supervisor.limits import usable_cores
+from gateway.supervisor.supervisor import STARTS_PER_CORE
 from tests.supervisor.conftest import FakeGateway
 from tests.support.processes import is_running
 from tests.support.waiting import wait_until
@@ -30,6 +33,18 @@ async def test_it_starts_every_worker_and_the_control_process_and_says_where(gat
     assert config["server"]["port"] == gateway.serving["public_port"] != 0
     assert config["control"]["port"] == gateway.serving["control_port"] != 0
     assert config["server"]["workers"] == 3
+
+
+async def test_with_many_workers_only_a_few_start_at_a_time(gateway: FakeGateway) -> None:
+    places = STARTS_PER_CORE * usable_cores()
+    workers = places + 2
+    await gateway.serve({"server": {"workers": workers}})
+    events = [
+        line["event"] for line in gateway.logged_in_order() if line["event"] in ("worker started", "worker ready")
+    ]
+    assert events.count("worker ready") == workers + 1
+    starting = list(itertools.accumulate(1 if event == "worker started" else -1 for event in events))
+    assert max(starting) <= places
 
 
 async def test_secrets_are_neither_in_arguments_nor_in_the_environment(gateway: FakeGateway) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,8 @@ Section = Mapping[str, Any]
 class Gateway:
     """One gateway. `serving` starts and ends it."""
 
-    def __init__(self, config: Mapping[str, Section]) -> None:
+    def __init__(self, config: Mapping[str, Section], *, behind: Sequence[str] = ()) -> None:
+        """`behind`: a command that starts it, as `nice` would."""
         self.allowed_errors: set[str] = set()
         """Events that may be in the log with level `error`."""
         self.token_options: dict[str, str] = {}
@@ -59,7 +60,7 @@ class Gateway:
         self.config_file = Path(tempfile.mkdtemp(prefix="gateway-")) / "gateway.toml"
         self.config_file.write_text(to_toml(config))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve", "--config", str(self.config_file)],
+            [*behind, sys.executable, "-m", "gateway", "serve", "--config", str(self.config_file)],
             env=child_environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -216,9 +217,9 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def serving(config: Mapping[str, Section] | None = None) -> Iterator[Gateway]:
+def serving(config: Mapping[str, Section] | None = None, *, behind: Sequence[str] = ()) -> Iterator[Gateway]:
     """A gateway with `config` over the defaults. At the end it is stopped with SIGTERM, unless the test has done so."""
-    gateway = Gateway(with_defaults(config or {}))
+    gateway = Gateway(with_defaults(config or {}), behind=behind)
     try:
         yield gateway
         if is_alive_pid(gateway.process):

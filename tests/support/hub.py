@@ -142,6 +142,18 @@ class FakeLog:
             self.answer()
         return answer
 
+    def forked(self, channel: str, epoch: str) -> asyncio.Future[int]:
+        if self.epoch(channel) == epoch:
+            self.epochs[channel] += "'"
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        done.set_result(1)
+        return done
+
+    def fail_over(self, channel: str, lacks: int) -> None:
+        """As a replica that becomes the master without the last `lacks` writes."""
+        self.tops[channel] -= lacks
+        del self.entries[channel][-lacks:]
+
     def answer(self) -> None:
         """Answer every read that waits, with what the logs hold now."""
         waiting, self._waiting = self._waiting, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 
 from gateway.broker import Subscriber
 from gateway.config import Redis
@@ -26,6 +27,7 @@ class SubscriberWorld:
         self.messages: list[tuple[bytes, bytes]] = []
         self.confirmed: dict[bytes, BrokerRefused | None] = {}
         self.reasons: list[str] = []
+        self.missed: list[set[bytes]] = []
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -51,6 +53,10 @@ class SubscriberWorld:
 
     def subscription_confirmed(self, channel: bytes, error: BrokerRefused | None) -> None:
         self.confirmed[channel] = error
+
+    def publications_missed(self, channels: Collection[bytes], deaf_s: float) -> None:
+        assert deaf_s >= 0
+        self.missed.append(set(channels))
 
     # For tests.
 

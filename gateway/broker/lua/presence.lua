@@ -19,7 +19,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function tell(event, info)
   if channel ~= '' then
-    redis.call('PUBLISH', channel, '@' .. event .. ' ' .. info)
+    redis.call(string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH', channel, '@' .. event .. ' ' .. info)
   end
 end
 

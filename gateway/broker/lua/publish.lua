@@ -3,7 +3,8 @@
 -- KEYS  1 stream  the log; entry `<offset>-0` with the fields m (metadata) and d (data)
 --       2 hash    epoch, offset, and version, version_epoch once used
 --       3 string  "<offset> <epoch>" of the publication with this idempotency key; optional
--- ARGV  1 Redis channel of the publications, 2 data (JSON), 3 metadata (JSON object or "-"), 4 size of the log,
+-- ARGV  1 Redis channel of the publications (with braces: of sharded pub/sub), 2 data (JSON),
+--       3 metadata (JSON object or "-"), 4 size of the log,
 --       5 life of the log in ms, 6 life of the position in ms (longer), 7 epoch if the channel has none,
 --       8 life of the idempotency key in ms, 9 version (0 = none), 10 epoch of the version
 --
@@ -54,5 +55,6 @@ redis.call('PEXPIRE', meta, ARGV[6])
 if done then
   redis.call('SET', done, number .. ' ' .. epoch, 'PX', ARGV[8])
 end
-redis.call('PUBLISH', ARGV[1], '@1 ' .. number .. ' ' .. epoch .. ' ' .. ARGV[3] .. '\n' .. ARGV[2])
+local tell = string.find(ARGV[1], '{', 1, true) and 'SPUBLISH' or 'PUBLISH'
+redis.call(tell, ARGV[1], '@1 ' .. number .. ' ' .. epoch .. ' ' .. ARGV[3] .. '\n' .. ARGV[2])
 return {offset, epoch, 1}

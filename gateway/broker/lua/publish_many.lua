@@ -49,8 +49,9 @@ if #told > 0 then
   for _, key in ipairs(done) do
     call('SET', key, made[key], 'PX', ARGV[6])
   end
+  local verb = string.find(ARGV[1], '{', 1, true) and 'SPUBLISH' or 'PUBLISH'
   for _, message in ipairs(told) do
-    call('PUBLISH', ARGV[1], message)
+    call(verb, ARGV[1], message)
   end
 end
 return answers

@@ -1,7 +1,8 @@
 -- Every change to one token stream: opens, appends, ends, renews, cancels, compacts it. All or nothing.
 --
 -- KEYS  1 hash    state: generation, status, owner, seq (of the newest record), bytes, length (characters), lease_ms,
---                 alive_until (ms), text_ms, remember_ms, max_bytes, terminal (JSON)
+--                 alive_until (ms), text_ms, remember_ms, max_bytes, terminal (JSON), producer (that has adopted it),
+--                 past (generations before this one, newest first)
 --       2 list    the text in parts, one for each delta: the first part is record 2
 --       3 string  the whole text, compacted, instead of the list
 --       4 stream  log of the channel, 5 hash position of the channel (as in publish.lua): its epoch is the generation,
@@ -10,8 +11,11 @@
 --                 were ended by somebody else than their producer
 -- ARGV  1 operation, 2 key of the stream, 3 Redis channel of its publications, 4 generation; then
 --         open     5 owner, 6 lease in ms, 7 life of the text in ms, 8 time in ms for which is remembered that there was
---                  a stream, 9 bytes of text at most, 10 mode: "new" (not while another generation lives), "replace"
---                  (ends that), "restore" (only when Redis has lost the stream)
+--                  a stream, 9 bytes of text at most, 10 mode: "new" (not while another generation lives), "once" (nor
+--                  when one has finished whose text is there), "replace" (ends that which lives), "restore" (only when
+--                  Redis has lost the stream), "adopt" (one that is registered and has no producer yet; the lives are
+--                  the producer's, the owner stays), 11 with "adopt": id of the producer, so that it may ask again, and
+--                  another may not
 --         append   5 number of the first text's record, 6… texts
 --         end      5 status, 6 JSON object of what else the terminal record says, 7 number of the newest record
 --         renew
@@ -19,17 +23,21 @@
 --         lose     ends a stream whose lease is over
 --         compact  5 the whole text, encoded
 --
--- Gives {outcome, status, seq, more}. Outcomes: ok · gone (there is no such stream) · superseded (more = generation that
--- there is) · active (the same) · ended (more = terminal) · gap (records behind seq are missing) · full (more = bytes that are
+-- Gives {outcome, status, seq, more}. Outcomes: ok (more, by operation: owner that was adopted, terminal, workers that
+-- listen) · gone (there is no such stream) · superseded (more = generation that there is; one that was replaced never comes
+-- back) · active (the same) · ended (more = terminal) · gap (records behind seq are missing) · full (more = bytes that are
 -- left) · denied. The source runs as a script (EVALSHA) and as the function `gw_stream` (FCALL).
 local state, parts, whole, log, meta, due = unpack(KEYS)
 local operation, key, channel, generation = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local sharded = string.find(channel, '{', 1, true)
+local tell = sharded and 'SPUBLISH' or 'PUBLISH'
 local CHUNK_BYTES = 65536
 local EXTRA_BYTES = 65536
 local TOTAL_BYTES = 8388608
 local RECORDS = 100000
 local LOGGED = 512
 local COMPACTED_AFTER_MS = 5000
+local PAST = 8
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -51,7 +59,7 @@ local function text_of(number)
 end
 
 local names = {'generation', 'status', 'owner', 'seq', 'bytes', 'length', 'lease_ms', 'alive_until', 'text_ms',
-  'remember_ms', 'max_bytes', 'terminal'}
+  'remember_ms', 'max_bytes', 'terminal', 'producer', 'past'}
 local there = {}
 for index, value in ipairs(redis.call('HMGET', state, unpack(names))) do
   there[names[index]] = value
@@ -96,7 +104,7 @@ local function publish(record)
   local number = text_of(there.seq)
   redis.call('XADD', log, 'MAXLEN', LOGGED, number .. '-0', 'm', '-', 'd', record)
   redis.call('HSET', meta, 'epoch', generation, 'offset', number)
-  return redis.call('PUBLISH', channel, '@1 ' .. number .. ' ' .. generation .. ' -\n' .. record)
+  return redis.call(tell, channel, '@1 ' .. number .. ' ' .. generation .. ' -\n' .. record)
 end
 
 local function live_on()
@@ -128,7 +136,7 @@ local function finish(status, extra, by_producer)
     redis.call('PEXPIRE', each, text_of(there.remember_ms))
   end
   if not by_producer then
-    redis.call('PUBLISH', due, generation)
+    redis.call(tell, due, generation)
   end
 end
 
@@ -149,6 +157,36 @@ local function check_extra(extra)
   return extra
 end
 
+local function in_past(wanted)
+  return string.find(' ' .. (there.past or '') .. ' ', ' ' .. wanted .. ' ', 1, true) ~= nil
+end
+
+local function newest_past(generations)
+  local kept = {}
+  for each in string.gmatch(generations, '%S+') do
+    if #kept < PAST then
+      kept[#kept + 1] = each
+    end
+  end
+  return table.concat(kept, ' ')
+end
+
+-- One producer takes over what was registered for it. Two of them would number their records alike, and mix.
+local function adopt(lease_ms, text_ms, remember_ms, max_bytes)
+  local producer = ARGV[11] or ''
+  if not string.match(producer, '^[%w_-]+$') or #producer > 64 then
+    refuse('the id of a producer is 1 to 64 letters, digits, _ and -')
+  end
+  if there.seq > 1 or (there.producer and there.producer ~= producer) then
+    return answer('active', generation)
+  end
+  there.lease_ms, there.text_ms, there.remember_ms = lease_ms, text_ms, remember_ms
+  redis.call('HSET', state, 'producer', producer, 'lease_ms', text_of(lease_ms), 'text_ms', text_of(text_ms),
+    'remember_ms', text_of(remember_ms), 'max_bytes', text_of(max_bytes))
+  live_on()
+  return answer('ok', there.owner)
+end
+
 local function open()
   if not string.match(generation, '^[%w_-]+$') or #generation > 64 or generation == '-' then
     refuse('a generation is 1 to 64 letters, digits, _ and -')
@@ -162,14 +200,25 @@ local function open()
     refuse('an owner is UTF-8, 1024 bytes at most')
   end
   if there.generation == generation then
-    return there.status == 'active' and answer('ok') or answer('ended', there.terminal)
+    if there.status ~= 'active' then
+      return answer('ended', there.terminal)
+    end
+    return mode == 'adopt' and adopt(lease_ms, text_ms, remember_ms, max_bytes) or answer('ok')
+  elseif mode == 'adopt' and not there.generation then
+    return answer('gone')
+  elseif mode == 'adopt' or in_past(generation) then
+    return answer('superseded', there.generation)
   end
+  local past = ''
   if there.generation then
     local alive = there.status == 'active' and there.alive_until > now
     if mode == 'restore' then
       return answer('superseded', there.generation)
     elseif alive and mode ~= 'replace' then
       return answer('active', there.generation)
+    elseif mode == 'once' and there.status == 'finished'
+      and (there.bytes == 0 or redis.call('EXISTS', parts) == 1 or redis.call('STRLEN', whole) > 0) then
+      return answer('ended', there.terminal)
     elseif there.status == 'active' then
       local wanted = generation
       generation = there.generation
@@ -177,13 +226,14 @@ local function open()
         or '{"code":"producer_lost","message":"the producer is gone"}', false)
       generation = wanted
     end
+    past = newest_past(there.generation .. ' ' .. (there.past or ''))
   end
   redis.call('DEL', state, parts, whole, log, meta)
   there = {generation = generation, status = 'active', seq = 1, bytes = 0, length = 0, lease_ms = lease_ms,
     text_ms = text_ms, remember_ms = remember_ms, max_bytes = max_bytes}
   redis.call('HSET', state, 'generation', generation, 'status', 'active', 'owner', ARGV[5], 'seq', '1', 'bytes', '0',
     'length', '0', 'lease_ms', text_of(lease_ms), 'text_ms', text_of(text_ms), 'remember_ms', text_of(remember_ms),
-    'max_bytes', text_of(max_bytes), 'opened_ms', text_of(now))
+    'max_bytes', text_of(max_bytes), 'opened_ms', text_of(now), 'past', past)
   publish('{"type":"opened","generation":"' .. generation .. '","seq":1}')
   live_on()
   return answer('ok')
@@ -219,7 +269,7 @@ local function append()
     there.bytes = there.bytes + bytes
     redis.call('HSET', state, 'seq', text_of(there.seq), 'bytes', text_of(there.bytes), 'length', text_of(there.length))
   else
-    watchers = redis.call('PUBSUB', 'NUMSUB', channel)[2]
+    watchers = redis.call('PUBSUB', sharded and 'SHARDNUMSUB' or 'NUMSUB', channel)[2]
   end
   live_on()
   return answer('ok', watchers)
@@ -260,7 +310,7 @@ if operation == 'append' then
   return append()
 elseif operation == 'renew' then
   live_on()
-  return answer('ok', redis.call('PUBSUB', 'NUMSUB', channel)[2])
+  return answer('ok', redis.call('PUBSUB', sharded and 'SHARDNUMSUB' or 'NUMSUB', channel)[2])
 elseif operation == 'end' then
   local status = ARGV[5]
   if status ~= 'finished' and status ~= 'failed' and status ~= 'cancelled' and status ~= 'truncated' then

@@ -35,6 +35,7 @@ export function show(state, onDrain) {
   showRedis(state.redis, state.time);
   showRelays(state.relays);
   showLatency(state.latency);
+  showCaches(state.caches);
   showSlow(state);
   showTallies(state.tallies);
 }
@@ -151,6 +152,24 @@ function showLatency(operations) {
   });
   $("latency").parentElement.hidden = !operations.length;
   $("latency-empty").hidden = operations.length > 0;
+}
+
+function showCaches(kinds) {
+  const columns = ["hits", "local", "redis", "coalesced", "stale", "misses", "bypasses"];
+  const more = new Set(["local", "redis", "coalesced", "stale", "bypasses"]);
+  const make = () => {
+    const heading = element("th");
+    heading.scope = "row";
+    return element("tr", "", heading, element("td"), ...columns.map((name) => element("td", more.has(name) ? "more" : "")), element("td"));
+  };
+  list($("caches"), kinds, make, (row, kind) => {
+    const [name, hitRate, ...cells] = row.children;
+    set(name, kind.kind.replaceAll("_", " "));
+    set(hitRate, kind.hits + kind.misses ? `${(kind.hit_rate * 100).toFixed(1)} %` : "–");
+    columns.forEach((column, index) => set(cells[index], count(kind[column])));
+    set(cells.at(-1), bytes(kind.bytes_saved));
+  });
+  $("caches-card").hidden = !kinds.length;
 }
 
 function showSlow({ slow, time }) {

@@ -5,6 +5,7 @@
 //   client.subscribe("news", { onPublication: (pub) => console.log(pub.data) });
 //   client.connect();
 //   await client.publish("news", { text: "hello" });
+//   client.subscribe("stream:a", { onPublication, recover: true, getToken: async () => (await fetchSubscriptionToken()) });
 
 const FIRST_DELAY_MS = 500, LONGEST_DELAY_MS = 20_000, REPLY_TIMEOUT_MS = 10_000, PING_GRACE_MS = 10_000;
 const NO_ANSWER = { message: "no answer", temporary: true };
@@ -18,7 +19,7 @@ export class Client extends EventTarget {
   id = ""; // this connection's id, as others see it in `info.client`
   #url; #getToken; #name; #token = null; #socket = null; #lastId = 0; #attempt = 0; #pong = false; #pingMs = 0;
   #pending = new Map(); // command id → { resolve, reject, timer }
-  #subscriptions = new Map(); // channel → { onPublication, onState }
+  #subscriptions = new Map(); // channel → { onPublication, onState, getToken, recover, position }
   #timers = { retry: 0, silence: 0, refresh: 0 };
 
   constructor(url, getToken, name = "demo") {
@@ -31,9 +32,10 @@ export class Client extends EventTarget {
   connect() { if (this.state === "closed" || this.state === "reconnecting") this.#open(); } // waiting? then now
   close() { this.#giveUp({ code: 1000, reason: "closed here" }); }
 
-  // Handlers outlive reconnects. onState gets "subscribed", or "refused" and "ended" with an error.
-  subscribe(channel, { onPublication, onState = () => {} }) {
-    this.#subscriptions.set(channel, { onPublication, onState });
+  // Handlers outlive reconnects. onState gets "subscribed", or "refused" and "ended" with an error. With `recover`, what
+  // was missed meanwhile comes as publications, too; so does what the channel begins with.
+  subscribe(channel, { onPublication, onState = () => {}, getToken = null, recover = false }) {
+    this.#subscriptions.set(channel, { onPublication, onState, getToken, recover, position: null });
     if (this.state === "connected") this.#join(channel);
   }
 
@@ -43,12 +45,14 @@ export class Client extends EventTarget {
   // Send one command; resolves with its result, rejects with an Error that has the protocol's `code`.
   call(request) {
     if (this.state !== "connected" && !request.connect) return Promise.reject(new Error("not connected"));
-    return new Promise((resolve, reject) => {
-      const id = ++this.#lastId;
-      const timer = setTimeout(() => this.#settle(id, { error: NO_ANSWER }), REPLY_TIMEOUT_MS);
-      this.#pending.set(id, { resolve, reject, timer });
-      this.#socket.send(JSON.stringify({ id, ...request }));
-    });
+    return new Promise((resolve, reject) => this.#send(request, resolve, reject));
+  }
+
+  #send(request, resolve, reject) {
+    const id = ++this.#lastId;
+    const timer = setTimeout(() => this.#settle(id, { error: NO_ANSWER }), REPLY_TIMEOUT_MS);
+    this.#pending.set(id, { resolve, reject, timer });
+    this.#socket.send(JSON.stringify({ id, ...request }));
   }
 
   async #open() {
@@ -77,14 +81,37 @@ export class Client extends EventTarget {
     for (const channel of this.#subscriptions.keys()) this.#join(channel);
   }
 
-  #join(channel) {
-    const subscription = this.#subscriptions.get(channel);
-    this.call({ subscribe: { channel } }).then(() => subscription.onState("subscribed"), (error) => {
-      if (this.#subscriptions.get(channel) !== subscription || this.state !== "connected") return;
-      if (mayRetry(error)) return setTimeout(() => this.#subscriptions.get(channel) === subscription && this.#join(channel), 2000 * Math.random());
+  async #join(channel) {
+    const subscription = this.#subscriptions.get(channel), socket = this.#socket;
+    const isCurrent = () => this.#subscriptions.get(channel) === subscription && this.#socket === socket;
+    const refused = (error) => {
+      if (!isCurrent()) return;
+      if (mayRetry(error)) return setTimeout(() => isCurrent() && this.#join(channel), 2000 * Math.random());
       this.#subscriptions.delete(channel);
       subscription.onState("refused", error);
-    });
+    };
+    const request = { channel };
+    if (subscription.getToken) {
+      try { request.token = await subscription.getToken(); }
+      catch (error) { return refused(Object.assign(error, { temporary: true })); }
+      if (!isCurrent()) return; // the next connection joins by itself
+    }
+    if (subscription.position) Object.assign(request, { recover: true, ...subscription.position });
+    this.#send({ subscribe: request }, (result) => this.#joined(subscription, result), refused);
+  }
+
+  // Called while the reply is read: pushes behind it in the same frame must come after what it brings.
+  #joined(subscription, { epoch = "", offset = 0, publications = [] }) {
+    if (subscription.recover) {
+      subscription.position = { epoch, offset };
+      publications.forEach((pub) => this.#publication(subscription, pub));
+    }
+    subscription.onState("subscribed");
+  }
+
+  #publication(subscription, pub) {
+    if (subscription.position && pub.offset) subscription.position.offset = pub.offset;
+    subscription.onPublication(pub);
   }
 
   #refreshIn(ttl) {
@@ -119,7 +146,7 @@ export class Client extends EventTarget {
   #push({ channel, pub, unsubscribe }) {
     const subscription = this.#subscriptions.get(channel);
     if (pub && !subscription) this.dispatchEvent(new CustomEvent("publication", { detail: { channel, ...pub } })); // the server put us there
-    if (pub) subscription?.onPublication(pub);
+    if (pub && subscription) this.#publication(subscription, pub);
     if (!unsubscribe || !subscription) return;
     if (unsubscribe.code >= 2500) return this.#join(channel); // lost its place: subscribe again
     this.#subscriptions.delete(channel);

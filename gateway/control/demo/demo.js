@@ -2,6 +2,7 @@
 
 import { Client } from "./client.js";
 import { Chat, Feed } from "./lists.js";
+import { post, readConfig, websocketUrl } from "./server.js";
 import { closeInWords, errorInWords } from "./words.js";
 
 const FEED = "feed";
@@ -28,21 +29,7 @@ function roomName(text) {
   return text.trim().toLowerCase().replace(/[^a-z0-9_.-]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 40);
 }
 
-async function fetchToken() {
-  const answer = await fetch("token", {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ user }),
-  }).catch(() => null);
-  if (!answer) throw new Error("the control port does not answer");
-  const reply = await answer.json();
-  if (!answer.ok) throw new Error(reply.error?.message ?? `status ${answer.status}`);
-  return reply.token;
-}
-
-function websocketUrl({ websocket_port: port, websocket_path: path }) {
-  return `${location.protocol === "https:" ? "wss" : "ws"}://${location.hostname}:${port}${path}`;
-}
+const fetchToken = async () => (await post("token", { user })).token;
 
 function shellCommand({ websocket_port: port }) {
   return `nexus-gateway publish ${port === 8000 ? "" : `--port ${port} `}${FEED} '{"text":"hi"}'`;
@@ -51,7 +38,7 @@ function shellCommand({ websocket_port: port }) {
 async function join(name, firstRoom) {
   user = name;
   try {
-    const config = await (await fetch("config.json")).json();
+    const config = await readConfig();
     const token = await fetchToken();
     $("command").textContent = shellCommand(config);
     let first = token; // the token that proves that the name is accepted serves the first connection

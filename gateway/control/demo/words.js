@@ -12,6 +12,7 @@ const ERRORS = {
   108: "This gateway does not offer that.",
   109: "Your token has expired.",
   111: "Slow down a little, and try again.",
+  410: "That is no longer there.",
 };
 
 const CLOSES = {

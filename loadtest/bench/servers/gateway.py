@@ -54,7 +54,14 @@ latency = false
 
 
 def start(
-    around: Surroundings, command: str = DEFAULT_COMMAND, workers: int = 1, *, name: str = "gateway", config: str = ""
+    around: Surroundings,
+    command: str = DEFAULT_COMMAND,
+    workers: int = 1,
+    *,
+    name: str = "gateway",
+    config: str = "",
+    max_connections: int = MAX_CONNECTIONS,
+    deadline_s: float = START_DEADLINE_S,
 ) -> Server:
     """Start it and wait until it is ready. Raises `AbsentError` when there is no such command.
 
@@ -62,26 +69,26 @@ def start(
     `pids` is the one edge worker; with more than one worker it is empty, as their cost is not asked for.
     """
     words = shlex.split(command)
-    _check_there(words)
-    port, secret = free_port(), secrets.token_hex(32)
+    _check_there(words, deadline_s)
+    port, control_port, secret = free_port(), free_port(), secrets.token_hex(32)
     path = around.folder / f"{name}-{port}.toml"
     path.write_text(
         CONFIG.format(
             host=HOST,
             port=port,
             workers=workers,
-            control_port=free_port(),
+            control_port=control_port,
             secret=secret,
             redis_path=around.redis_path,
             name=name,
-            max_connections=MAX_CONNECTIONS,
+            max_connections=max_connections,
         )
         + config
     )
     path.chmod(0o600)
     child = Child.start(f"{name}-{port}", [*words, "serve", "--config", str(path)], around.cores.server, around.folder)
     try:
-        _wait_ready(child, port)
+        _wait_ready(child, port, deadline_s)
         pids = [_edge_worker(child, port)] if workers == 1 else []
     except BaseException:
         child.stop()
@@ -93,10 +100,11 @@ def start(
         "source": "redis",
         "source_path": around.redis_path,
         "channels": [PREFIX.format(name=name) + channel for channel in CHANNELS],
+        "dialect": "centrifuge",
         "secret": secret,
         "subscriptions": list(CHANNELS),
     }
-    return Server(name, child, pids, target)
+    return Server(name, child, pids, target, control_port)
 
 
 def connections_by_worker(server: Server) -> dict[int, int]:
@@ -115,10 +123,10 @@ def check_measured(server: Server) -> None:
         )
 
 
-def _check_there(words: list[str]) -> None:
+def _check_there(words: list[str], deadline_s: float) -> None:
     try:
         asked = subprocess.run(
-            [*words, "serve", "--help"], cwd=REPOSITORY, capture_output=True, check=False, timeout=START_DEADLINE_S
+            [*words, "serve", "--help"], cwd=REPOSITORY, capture_output=True, check=False, timeout=deadline_s
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AbsentError(f"{shlex.join(words)} serve --help: {error}") from None
@@ -127,8 +135,8 @@ def _check_there(words: list[str]) -> None:
         raise AbsentError(f"{shlex.join(words)} serve --help fails: {lines[-1]}")
 
 
-def _wait_ready(child: Child, port: int) -> None:
-    until = time.monotonic() + START_DEADLINE_S
+def _wait_ready(child: Child, port: int, deadline_s: float) -> None:
+    until = time.monotonic() + deadline_s
     said = "no answer"
     while time.monotonic() < until:
         child.check_alive()
@@ -141,7 +149,7 @@ def _wait_ready(child: Child, port: int) -> None:
         except OSError as error:
             said = str(error)
         time.sleep(0.05)
-    raise BenchError(f"gateway was not ready within {START_DEADLINE_S:.0f} s ({said}){child.last_words()}")
+    raise BenchError(f"gateway was not ready within {deadline_s:.0f} s ({said}){child.last_words()}")
 
 
 def _edge_worker(child: Child, port: int) -> int:

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.clock import Clock
-
 
 class Breaker:
     """One circuit."""
 
-    __slots__ = ("_changed", "_clock", "_failures", "_limit", "_open_s", "_opened_at", "_probing")
+    __slots__ = ("_changed", "_failures", "_limit", "_monotonic", "_open_s", "_opened_at", "_probing")
 
-    def __init__(self, clock: Clock, *, failures: int, open_s: float, changed: Callable[[bool], None]) -> None:
-        """`failures` in a row open it, for `open_s` seconds. `changed` hears True when it opens, else False."""
-        self._clock = clock
+    def __init__(
+        self, monotonic: Callable[[], float], *, failures: int, open_s: float, changed: Callable[[bool], None]
+    ) -> None:
+        """`failures` in a row open it, for `open_s` seconds. `changed` hears True when it opens, else False.
+
+        `monotonic`: seconds that never go back.
+        """
+        self._monotonic = monotonic
         self._limit = failures
         self._open_s = open_s
         self._changed = changed
@@ -38,7 +41,7 @@ class Breaker:
         """Whether a call may be made now."""
         if self._opened_at is None:
             return True
-        if self._probing or self._clock.monotonic() - self._opened_at < self._open_s:
+        if self._probing or self._monotonic() - self._opened_at < self._open_s:
             return False
         self._probing = True
         return True
@@ -57,11 +60,11 @@ class Breaker:
             # One that was under way when it opened says nothing new; the probe does.
             if self._probing:
                 self._probing = False
-                self._opened_at = self._clock.monotonic()
+                self._opened_at = self._monotonic()
             return
         self._failures += 1
         if self._failures >= self._limit:
-            self._opened_at = self._clock.monotonic()
+            self._opened_at = self._monotonic()
             self._changed(True)
 
     def abandoned(self) -> None:

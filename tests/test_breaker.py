@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.backend.breaker import Breaker
+from gateway.breaker import Breaker
 from gateway.clock import FakeClock
 
 
@@ -10,7 +10,7 @@ class World:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.changes: list[bool] = []
-        self.breaker = Breaker(self.clock, failures=3, open_s=5.0, changed=self.changes.append)
+        self.breaker = Breaker(self.clock.monotonic, failures=3, open_s=5.0, changed=self.changes.append)
 
     def fail(self, times: int) -> None:
         for _ in range(times):

@@ -1,0 +1,1 @@
+"""The supply chain, for `make`: locks, licences, bill of materials, known vulnerabilities. Not shipped."""

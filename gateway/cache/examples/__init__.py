@@ -1,0 +1,1 @@
+"""Programs that use the cache; `gateway/cache/README.md` shows them."""

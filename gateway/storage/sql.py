@@ -57,7 +57,7 @@ class PoolStatus(NamedTuple):
     overflow: int
     """Open above `size`, never negative."""
     waiting: int
-    """Sessions that wait for a connection."""
+    """Sessions that wait for a connection; on SQLite also those that wait for their turn to write."""
 
 
 class Database:

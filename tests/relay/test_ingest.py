@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from gateway.broker import Connection
 from gateway.clock import SystemClock
 from gateway.config import Outbox
 from gateway.config import Redis as RedisSettings
 from gateway.relay.wiring import IngestParts
-from gateway.storage.redis import connect
 from tests.relay.relay_process import RULES
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -25,7 +25,7 @@ SETTINGS = Outbox(ingest=True, lease_s=1.0, backoff_s=0.01, backoff_max_s=0.05)
 
 @contextlib.asynccontextmanager
 async def ingesting(server: RedisServer, **changes: Any) -> AsyncIterator[IngestParts]:
-    client = connect(RedisSettings(url=server.url))
+    client = Connection(RedisSettings(url=server.url))
     parts = IngestParts(SETTINGS.model_copy(update=changes), client, "gw", RULES, SystemClock())
     task = asyncio.get_running_loop().create_task(parts.run())
     try:

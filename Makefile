@@ -22,7 +22,7 @@ test: $(DEV) tests/sdk/node_modules loadtest/bench/node_modules ## Set everythin
 lint: $(DEV) ## Style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(DEV) bench-history bench-encodings bench-forms ## Measure this gateway and others side by side, about seven minutes (ARGS="--quick")
+bench: $(DEV) bench-history bench-encodings bench-forms bench-outbox ## Measure this gateway and others side by side, about eight minutes (ARGS="--quick")
 	@$(BIN)/python -m loadtest.bench $(ARGS)
 
 bench-tls: $(DEV) ## Measure what TLS costs, half a minute (ARGS="--connections 3000")
@@ -56,8 +56,8 @@ faults: $(DEV) ## Break what is around the gateway, count what clients lose, abo
 faults-outbox: $(DEV) ## Break relays, Redis and databases while 50,000 rows go through, some minutes (ARGS="--database sqlite")
 	@$(BIN)/python -m loadtest.outbox faults $(ARGS)
 
-bench-outbox: $(DEV) ## Measure rows per second and commit → client on PostgreSQL and SQLite, a minute
-	@$(BIN)/python -m loadtest.outbox bench $(filter-out --quick --strict,$(ARGS))
+bench-outbox: $(DEV) ## Measure rows per second and commit → client on PostgreSQL and SQLite, a minute (OUTBOX="--database sqlite")
+	@$(BIN)/python -m loadtest.outbox bench $(if $(filter --quick,$(ARGS)),--rows 5000) $(OUTBOX)
 
 faults-fleet: $(DEV) ## Two gateways on Sentinel and on a cluster: masters killed, silenced, slots moved; counted (ARGS="sentinel --small")
 	@$(BIN)/python -m loadtest.fleet $(ARGS)

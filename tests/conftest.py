@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.postgresql import PostgresServer, postgres_server
 from tests.support.redis_server import RedisServer
 from tests.support.redis_server import redis_server as running_redis_server
 
@@ -19,4 +20,11 @@ settings.load_profile("gateway")
 def redis_server() -> Iterator[RedisServer]:
     """A Redis of this test's own: it may be killed, frozen and filled."""
     with running_redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for all tests that do not take it away; each makes and drops its own tables."""
+    with postgres_server() as server:
         yield server

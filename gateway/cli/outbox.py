@@ -11,7 +11,7 @@ import typer
 
 from gateway.cli.options import ConfigFile, fail, load
 from gateway.config import Outbox
-from gateway.errors import SqlError, SqlRefused
+from gateway.errors import SqlError
 
 if TYPE_CHECKING:
     from gateway.storage.sql import Database
@@ -107,13 +107,14 @@ def _with_database(config: ConfigFile, use: Callable[[Database], Awaitable[T]]) 
 
 
 async def _use(settings: Outbox, use: Callable[[Database], Awaitable[T]]) -> T:
+    from gateway.relay.schema import is_missing
     from gateway.storage.sql import Database
 
     database = Database(settings)
     try:
         return await use(database)
     except SqlError as error:
-        hint = "; `nexus-gateway outbox init` makes the table" if isinstance(error, SqlRefused) else ""
+        hint = "; `nexus-gateway outbox init` makes the table" if is_missing(error) else ""
         fail(f"{database.name}: {error}{hint}")
     finally:
         await database.aclose()

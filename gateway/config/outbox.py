@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final
 
 from pydantic import Field, field_validator, model_validator
@@ -10,6 +11,9 @@ from gateway.config.base import Secret, Section
 
 POSTGRESQL: Final = ("postgresql://", "postgres://", "postgresql+asyncpg://")
 SQLITE: Final = ("sqlite:///", "sqlite+aiosqlite:///")
+SERVER: Final = re.compile(r"[\w+]+://(?:[^:/]*(?::[^@]*)?@)?(?:\[[^/?]*\]|[^/:?]*)(?::(?P<port>[^/?]*))?(?:[/?].*)?")
+"""The address of a server, as SQLAlchemy reads it: a password may have anything but an @."""
+PORT: Final = re.compile(r"[0-9]{1,5}")
 
 
 class Outbox(Section):
@@ -61,6 +65,13 @@ class Outbox(Section):
     def _known(cls, url: str) -> str:
         if url and not url.startswith((*POSTGRESQL, *SQLITE)):
             raise ValueError("must start with postgresql:// or sqlite:/// and a path")
+        if url.startswith(POSTGRESQL):
+            server = SERVER.fullmatch(url)
+            if server is None:
+                raise ValueError("is no URL: an @ in the password is written %40")
+            port = server["port"]
+            if port and not (PORT.fullmatch(port) and 0 < int(port) < 65_536):
+                raise ValueError("the port must be a whole number from 1 to 65535")
         if url.startswith(SQLITE) and url.partition(":///")[2].split("?")[0] in ("", ":memory:"):
             raise ValueError("must name a file: nobody else could write to an SQLite database in memory")
         return url

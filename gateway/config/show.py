@@ -57,7 +57,8 @@ def toml_value(value: object) -> str:
 def _shown(path: SettingPath, value: object) -> object:
     """`value` without what is secret in it: a URL keeps everything but its password."""
     if isinstance(value, str) and path[-1].endswith("url"):
-        return _without_password(value)
+        # SQLAlchemy takes a password with / and ? in it, which urlsplit does not see as one.
+        return _without_password(re.sub("(://[^:/?@]*:).*@", rf"\1{MASK}@", value) if is_secret(path) else value)
     if not is_secret(path) or not value:
         return value
     if isinstance(value, dict):

@@ -35,12 +35,13 @@ class RelayState(msgspec.Struct, frozen=True):
     state: str
     """`relaying`, `standing by` (another node relays the stream), or `in trouble`."""
     trouble: str
-    waiting: int
-    oldest_s: float
+    waiting: int | None
+    """None, as in `oldest_s` and `dead_now`: the database cannot be asked."""
+    oldest_s: float | None
     published: int
     retried: int
     dead: int
-    dead_now: int
+    dead_now: int | None
     """Dead letters in the table."""
     dropped: int
     pool: PoolState | None
@@ -56,9 +57,9 @@ def relay_states(reports: RelayReports) -> list[RelayState]:
                 "outbox",
                 outbox,
                 state="in trouble" if outbox.trouble else "relaying",
-                waiting=figures.waiting if figures else 0,
-                oldest_s=figures.oldest_s if figures else 0.0,
-                dead_now=figures.dead if figures else 0,
+                waiting=figures.waiting if figures else None,
+                oldest_s=figures.oldest_s if figures else None,
+                dead_now=figures.dead if figures else None,
                 pool=PoolState(**outbox.pool._asdict()) if outbox.pool else None,
             )
         )
@@ -73,9 +74,9 @@ def _state(
     report: OutboxReport | IngestReport,
     *,
     state: str,
-    waiting: int,
-    oldest_s: float,
-    dead_now: int = 0,
+    waiting: int | None,
+    oldest_s: float | None,
+    dead_now: int | None = 0,
     pool: PoolState | None = None,
 ) -> RelayState:
     counted = report.counted
@@ -84,7 +85,7 @@ def _state(
         state=state,
         trouble=report.trouble,
         waiting=waiting,
-        oldest_s=round(oldest_s, 3),
+        oldest_s=None if oldest_s is None else round(oldest_s, 3),
         published=counted.published,
         retried=counted.retried,
         dead=counted.dead,

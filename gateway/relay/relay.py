@@ -15,11 +15,12 @@ from typing import Final, NoReturn
 
 from gateway.broker.backoff import Backoff
 from gateway.config import Outbox
-from gateway.errors import SqlError, SqlRefused
+from gateway.errors import SqlError
 from gateway.log import get_logger
 from gateway.relay.counters import OutboxReport
 from gateway.relay.publishing import Outcome, RowPublisher
 from gateway.relay.rows import Claim, Dead, Retry, Row, Store
+from gateway.relay.schema import is_missing
 from gateway.storage.sql import Database
 
 FORGET_S: Final = 300.0
@@ -136,7 +137,8 @@ class Relay:
         self._report.counted.interrupted += 1
         said = f"{part}: {reason}"
         if not self._report.trouble:
-            hint = {"hint": "`nexus-gateway outbox init` makes the table"} if isinstance(reason, SqlRefused) else {}
+            missing = isinstance(reason, SqlError) and is_missing(reason)
+            hint = {"hint": "`nexus-gateway outbox init` makes the table"} if missing else {}
             self._log.warning("outbox not relayed", part=part, error=str(reason), **hint)
         self._report.trouble = said
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import text
 
+from gateway.errors import SqlError, SqlRefused
 from gateway.relay.events import TABLE
 from gateway.storage.sql import Database
 
@@ -92,6 +93,13 @@ def statements(*, sqlite: bool, notify: bool = True) -> tuple[str, ...]:
 def script(*, sqlite: bool, notify: bool = True) -> str:
     """The statements as a script for `psql` or `sqlite3`."""
     return "".join(f"{statement};\n" for statement in statements(sqlite=sqlite, notify=notify))
+
+
+def is_missing(error: SqlError) -> bool:
+    """Whether the database says that it does not know the table."""
+    return isinstance(error, SqlRefused) and any(
+        words in str(error) for words in (f'"{TABLE}" does not exist', f"no such table: {TABLE}")
+    )
 
 
 async def create(database: Database, *, notify: bool = True) -> None:

@@ -57,7 +57,7 @@ class PoolStatus(NamedTuple):
     overflow: int
     """Open above `size`, never negative."""
     waiting: int
-    """Sessions that wait for a connection."""
+    """Sessions that wait for a connection; on SQLite also those that wait for their turn to write."""
 
 
 class Database:
@@ -175,6 +175,10 @@ def _sqlite(settings: Outbox) -> AsyncEngine:
         hide_parameters=True,
     )
 
+    def attempt(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> None:
+        # What aiosqlite cannot open leaves a thread that may outlive the event loop, and fails there.
+        sqlite3.connect(*arguments, **options).close()
+
     def prepare(connection: Any, _record: object) -> None:
         # Transactions begin where `begin` below says so, not where the driver guesses.
         connection.isolation_level = None
@@ -189,6 +193,7 @@ def _sqlite(settings: Outbox) -> AsyncEngine:
         # A transaction that reads first and writes later would fail when another one has written meanwhile.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+    event.listen(engine.sync_engine, "do_connect", attempt)
     event.listen(engine.sync_engine, "connect", prepare)
     event.listen(engine.sync_engine, "begin", begin)
     return engine

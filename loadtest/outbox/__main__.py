@@ -25,7 +25,7 @@ from loadtest.faults.gateway import DEFAULT_COMMAND, Gateway
 from loadtest.faults.plan import Plan
 from loadtest.faults.redis_server import RedisServer
 from loadtest.outbox.bench import Figures, bench
-from loadtest.outbox.databases import Database, Postgres, Sqlite
+from loadtest.outbox.databases import Database, Postgres, Sqlite, binaries
 from loadtest.outbox.faults import Faults, Verdict
 
 RELAYS: Final = 3
@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         console.width = FILE_COLUMNS
-    names = ("postgresql", "sqlite") if options.database == "both" else (options.database,)
     try:
+        names = _measured(options, console)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if options.what == "faults":
                 return _show([runner.run(_faults(name, options, console)) for name in names], console)
@@ -52,6 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
+
+
+def _measured(options: argparse.Namespace, console: Console) -> tuple[str, ...]:
+    """The databases. The bench, a part of `make bench`, goes on without a PostgreSQL that is not installed."""
+    if options.database != "both":
+        return (options.database,)
+    try:
+        binaries()
+    except BenchError as missing:
+        if options.what == "faults":
+            raise
+        console.print(f"PostgreSQL is not measured: {missing}", highlight=False)
+        return ("sqlite",)
+    return ("postgresql", "sqlite")
 
 
 async def _faults(name: str, options: argparse.Namespace, console: Console) -> Verdict:

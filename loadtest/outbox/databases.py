@@ -112,7 +112,7 @@ class Postgres:
             self._create()
         command = [
             *_as_user(),
-            str(_binaries() / "postgres"),
+            str(binaries() / "postgres"),
             "-D",
             str(self._folder / "data"),
             "-k",
@@ -121,7 +121,7 @@ class Postgres:
         self._process = subprocess.Popen(
             [*command, "-c", "listen_addresses="], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        ready = [str(_binaries() / "pg_isready"), "-q", "-h", str(self._folder)]
+        ready = [str(binaries() / "pg_isready"), "-q", "-h", str(self._folder)]
         until = time.monotonic() + READY_DEADLINE_S
         while subprocess.run(ready, check=False).returncode:
             if time.monotonic() > until:
@@ -132,7 +132,7 @@ class Postgres:
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(self._folder, user.pw_uid, user.pw_gid)
-        command = [*_as_user(), str(_binaries() / "initdb"), "--auth=trust", "--username=postgres", "-D"]
+        command = [*_as_user(), str(binaries() / "initdb"), "--auth=trust", "--username=postgres", "-D"]
         made = subprocess.run([*command, str(self._folder / "data")], capture_output=True, check=False)
         if made.returncode:
             raise BenchError(f"initdb: {made.stderr.decode().strip()}")
@@ -174,7 +174,7 @@ class Postgres:
             await connection.close()
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     """Folder of the server's programs. Raises BenchError."""
     server = shutil.which("postgres")
     found = [Path(server).resolve()] if server else sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))

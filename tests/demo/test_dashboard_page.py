@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from gateway.relay.schema import script
 from tests.demo.conftest import DESK, PATIENCE_MS
 from tests.support.gateway import API_KEY, Gateway, serving
 from tests.support.requirements import require_browser
@@ -153,6 +155,29 @@ def test_what_the_response_caches_of_backends_count_is_a_card_of_its_own(open_pa
     expect(row).to_contain_text("2.9 MiB")
     gateway.redis.delete("gw:cache-stats")
     expect(page.locator("#caches-card")).to_be_hidden()
+
+
+def test_the_outbox_is_a_card_of_its_own_with_its_pool(open_page: OpenPage, tmp_path: Path) -> None:
+    expect(open_page().locator("#relays-card")).to_be_hidden()  # of a gateway without one
+    file = tmp_path / "app.db"
+    with serving({"outbox": {"url": f"sqlite:///{file}"}}) as other, contextlib.closing(sqlite3.connect(file)) as app:
+        page = open_page(url=f"{other.control_url}/")
+        relay = page.locator("#relays li")
+        expect(relay).to_have_count(1)
+        expect(relay.locator(".state")).to_contain_text("in trouble: database: no such table: gateway_outbox")
+        expect(relay).to_contain_text("nobody knows how many wait")
+        app.executescript(script(sqlite=True))
+        expect(relay.locator(".state")).to_have_text("relaying")
+        expect(relay).to_contain_text("0 waiting · 0 published · 0 retried · 0 dead letters · SQL connections: ")
+        expect(relay).to_contain_text(re.compile(r": \d in use, \d free, 0 above 4, \d waited for$"))
+        rows = "INSERT INTO gateway_outbox (channel, payload, available, dead) VALUES ('news', '1', ?, ?)"
+        later = time.time() + 3600
+        with app:
+            app.executemany(rows, [(0, None), (0, None), (later, None), (0, 1.0)])
+        expect(relay).to_contain_text("1 waiting, the oldest for 0 s · 2 published · 0 retried · 1 dead letter · SQL")
+        with app:
+            app.execute("DELETE FROM gateway_outbox")
+        expect(relay).to_contain_text("0 waiting · 2 published · 0 retried · 0 dead letters · SQL")
 
 
 def test_no_client_gets_into_the_dashboards_channel(open_page: OpenPage, gateway: Gateway) -> None:

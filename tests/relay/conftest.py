@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from gateway.relay.schema import LEASES, create
 from gateway.relay.wiring import RelayParts
 from gateway.storage.sql import Database
 from tests.relay.relay_process import RULES
-from tests.support.postgresql import PostgresServer, postgres_server
 from tests.support.redis_server import RedisServer
 
 
@@ -86,13 +85,6 @@ class Backend:
     async def aclose(self) -> None:
         await self.database.aclose()
         self.redis.close()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """For all tests of this folder that do not take it away."""
-    with postgres_server() as server:
-        yield server
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])

@@ -72,10 +72,10 @@ class PostgresServer:
             self._process.wait(DEADLINE_S)
             self._process = None
 
-    def sql(self, statement: str) -> None:
-        """Run one statement, with `psql`."""
+    def sql(self, statement: str) -> str:
+        """Run one statement, with `psql`; what it prints: a line a row, `|` between columns."""
         command = [str(self._binaries / "psql"), "-h", str(self.folder), "-U", USER, "-qAtc", statement, DATABASE]
-        subprocess.run(command, check=True, capture_output=True)
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def _as_user() -> list[str]:

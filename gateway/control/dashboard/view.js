@@ -127,9 +127,9 @@ function showRelays(relays) {
     set(name, relay.source);
     set(state, relay.trouble ? `${relay.state}: ${relay.trouble}` : relay.state);
     set(facts, [
-      `${count(relay.waiting)} waiting${relay.waiting ? `, the oldest for ${span(relay.oldest_s)}` : ""}`,
+      relay.waiting === null ? "nobody knows how many wait" : `${count(relay.waiting)} waiting${relay.waiting ? `, the oldest for ${span(relay.oldest_s)}` : ""}`,
       `${count(relay.published)} published`, `${count(relay.retried)} retried`,
-      relay.source === "outbox" ? plural(relay.dead_now, "dead letter") : `${count(relay.dead)} given up`,
+      relay.source === "outbox" ? relay.dead_now !== null && plural(relay.dead_now, "dead letter") : `${count(relay.dead)} given up`,
       relay.dropped && `${count(relay.dropped)} dropped`,
       pool && `SQL connections: ${pool.checked_out} in use, ${pool.checked_in} free, ${pool.overflow} above ${pool.size}, ${pool.waiting} waited for`,
     ].filter(Boolean).join(" · "));

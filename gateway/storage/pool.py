@@ -26,6 +26,7 @@ RETRIES: Final = 2
 """Times that a command is sent again when its connection broke."""
 BACKOFF_S: Final = (0.008, 0.1)
 """Base and cap of the time between two attempts."""
+CLOSED: Final = "the pool is closed"
 
 
 class PoolStatistics(NamedTuple):
@@ -46,7 +47,7 @@ class PoolStatistics(NamedTuple):
 
 
 class CountingPool(BlockingConnectionPool):
-    """As redis-py's, with statistics."""
+    """As redis-py's, with statistics. Once it is closed it opens no connection any more."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -55,6 +56,7 @@ class CountingPool(BlockingConnectionPool):
         self._opened = 0
         self._reconnects = 0
         self._known: WeakSet[AbstractConnection] = WeakSet()
+        self._closed = False
 
     def statistics(self) -> PoolStatistics:
         return PoolStatistics(
@@ -68,7 +70,9 @@ class CountingPool(BlockingConnectionPool):
         )
 
     async def get_connection(self, *arguments: Any, **options: Any) -> AbstractConnection:
-        """As redis-py's: waits while all are in use."""
+        """As redis-py's: waits while all are in use. Raises its ConnectionError once the pool is closed."""
+        if self._closed:
+            raise RedisConnectionError(CLOSED)
         must_wait = not self.can_get_connection()
         self._waits += must_wait
         self._waiting += must_wait
@@ -83,7 +87,16 @@ class CountingPool(BlockingConnectionPool):
         connection.register_connect_callback(self._connected)  # type: ignore[no-untyped-call]
         return connection
 
-    def _connected(self, connection: AbstractConnection) -> None:
+    async def aclose(self) -> None:
+        """Close every connection, those in use as well."""
+        self._closed = True
+        await super().aclose()
+
+    async def _connected(self, connection: AbstractConnection) -> None:
+        if self._closed:
+            # A command that was under way: redis-py would connect for it again, and nobody would close that.
+            await connection.disconnect(nowait=True)
+            raise RedisConnectionError(CLOSED)
         if connection in self._known:
             self._reconnects += 1
         else:

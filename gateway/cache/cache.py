@@ -63,13 +63,14 @@ class AsyncCache:
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """`url`: redis://, rediss:// or unix://; `prefix` as the gateway has it. Nothing is opened before `async with`.
+        """`url`: as the gateway's `redis.url`, but no cluster; `prefix` as the gateway has it. Nothing is opened before
+        `async with`.
 
         Raises ConfigError, CacheInvalid.
         """
         self._settings = redis_settings(url, prefix, connect_timeout_s)
-        if self._settings.topology != "single":
-            raise ConfigError(["url: the response cache works with one Redis server, not with Sentinels or a cluster"])
+        if self._settings.topology == "cluster":
+            raise ConfigError(["url: the response cache works with one Redis server or Sentinels, not with a cluster"])
         self._options = options or Options()
         self._options.check()
         self._clock = clock or SystemClock()

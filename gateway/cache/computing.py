@@ -38,8 +38,9 @@ class Computing:
         flight = self._flights.get(digest)
         first = flight is None
         if flight is None:
-            flight = self._flights[digest] = self._flight(kind, digest, compute, until)
+            flight = self._flight(kind, digest, compute, until)
             self._session.start(flight, self._run(kind, flight))
+            self._flights[digest] = flight
         while flight.text.ending is None:
             await flight.text.wait_changed()
         level: Level = "produced" if first and flight.led and not flight.found else "coalesced"

@@ -92,15 +92,18 @@ class Flight:
             self.text.restart()
             self._begin()
             await self._make()
-        except asyncio.CancelledError:
-            closed = CacheClosed("the cache was closed while the answer was made")
-            self.text.end(Ending("failed", code="producer_stopped", error=closed))
-            raise
         except Exception as error:
             self.text.end(Ending("failed", code="error", error=error))
             raise
         finally:
             self.started.set()
+
+    def landed(self) -> None:
+        """`run` has ended, or was cancelled before it began: nobody waits for it any longer."""
+        if self.text.ending is None:
+            closed = CacheClosed("the cache was closed while the answer was made")
+            self.text.end(Ending("failed", code="producer_stopped", error=closed))
+        self.started.set()
 
     # What subclasses say.
 

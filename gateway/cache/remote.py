@@ -40,6 +40,7 @@ class Remote:
         self._write_s = write_s
         self._value_bytes = value_bytes
         self._running: set[asyncio.Future[Any]] = set()
+        self._closed = False
 
     @property
     def is_away(self) -> bool:
@@ -67,6 +68,8 @@ class Remote:
 
     async def ask(self, operation: Callable[[], Awaitable[T]], *, within_s: float | None = None) -> T:
         """What `operation` gives, if that is in time."""
+        if self._closed:
+            raise BrokerUnavailable("the cache is closed")
         if len(self._running) >= LATE or not self._breaker.admit():
             raise BrokerUnavailable("redis is not asked: it has failed too often")
         try:
@@ -82,14 +85,18 @@ class Remote:
             if isinstance(error, BrokerUnavailable):
                 raise
             raise BrokerUnavailable(str(error)) from error
-        except BaseException:
+        except BaseException as error:
             self._breaker.abandoned()
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                raise BrokerUnavailable("the cache was closed") from error  # it is `operation` that was cancelled
             raise
         self._breaker.succeeded()
         return answer
 
     async def aclose(self) -> None:
-        """Wait for nothing that is under way."""
+        """Wait for nothing that is under way, and begin nothing any more."""
+        self._closed = True
         running = list(self._running)
         for each in running:
             each.cancel()

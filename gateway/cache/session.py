@@ -17,7 +17,7 @@ from gateway.cache.remote import Remote
 from gateway.cache.reporting import Reporter
 from gateway.cache.tallies import Tallies
 from gateway.cache.values import Value, ValueUnreadable, pack_payload
-from gateway.errors import StreamError
+from gateway.errors import CacheClosed, StreamError
 from gateway.log import get_logger
 from gateway.storage.pool import CountingPool, open_pool
 from gateway.streams import Options as StreamOptions
@@ -61,6 +61,7 @@ class Session:
         self._prefix = prefix
         self._reporter = reporter
         self._background = TaskScope(_broken)
+        self._closed = False
 
     @classmethod
     async def open(
@@ -90,7 +91,10 @@ class Session:
         return session
 
     def start(self, flight: Flight, run: Coroutine[Any, Any, None]) -> None:
-        """Run a flight, whether or not its callers stay."""
+        """Run a flight, whether or not its callers stay. Raises CacheClosed."""
+        if self._closed:
+            run.close()
+            raise CacheClosed("the cache was closed")
         task = self._tasks.spawn(run)
         self._flights[task] = flight
         task.add_done_callback(self._landed)
@@ -102,7 +106,11 @@ class Session:
         return await stored, await refusal
 
     async def aclose(self) -> None:
-        """What is there is brought to Redis; what is being made is told to have stopped, so that others take over."""
+        """What is there is brought to Redis; what is being made is told to have stopped, so that others take over.
+
+        Calls that are under way end with CacheClosed: a flight that began now would outlive the connections.
+        """
+        self._closed = True
         if made := [task for task, flight in self._flights.items() if flight.text.ending is not None]:
             await asyncio.wait(made, timeout=WRITE_S)
         await self._tasks.aclose()
@@ -113,7 +121,7 @@ class Session:
         await self.client.aclose()
 
     def _landed(self, task: asyncio.Task[None]) -> None:
-        del self._flights[task]
+        self._flights.pop(task).landed()
 
 
 def value_of(stored: StoredStream) -> Value:

@@ -41,10 +41,9 @@ class Streaming:
         options = self._session.stream_options._replace(text_ttl_s=self._context.ttl_s(kind))
         plan = Plan(TEXT + digest, digest, owner, options, until, keep_finished=not found.damaged)
         producer = produce if again is None else _again(again)
-        flight = self._flights[digest] = StreamedFlight(
-            self._session.bus, plan, producer, self._context.options.error_ttl_s
-        )
+        flight = StreamedFlight(self._session.bus, plan, producer, self._context.options.error_ttl_s)
         self._session.start(flight, self._run(kind, flight))
+        self._flights[digest] = flight
         await flight.started.wait()
         flight.callers += 1
         level: Level = "coalesced" if not flight.led else "produced" if again is None else "local"

@@ -6,7 +6,7 @@ long a command may take is the caller's to say.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from weakref import WeakSet
 
 from redis.asyncio import BlockingConnectionPool
@@ -17,7 +17,8 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gateway.storage.redis import COMMAND_TIMEOUT_S
+from gateway.storage.redis import COMMAND_TIMEOUT_S, sentinel_pool
+from gateway.storage.sentinel import SentinelPool
 
 if TYPE_CHECKING:
     from gateway.config import Redis
@@ -26,6 +27,7 @@ RETRIES: Final = 2
 """Times that a command is sent again when its connection broke."""
 BACKOFF_S: Final = (0.008, 0.1)
 """Base and cap of the time between two attempts."""
+CLOSED: Final = "the pool is closed"
 
 
 class PoolStatistics(NamedTuple):
@@ -46,7 +48,7 @@ class PoolStatistics(NamedTuple):
 
 
 class CountingPool(BlockingConnectionPool):
-    """As redis-py's, with statistics."""
+    """As redis-py's, with statistics. Once it is closed it opens no connection any more."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -55,6 +57,16 @@ class CountingPool(BlockingConnectionPool):
         self._opened = 0
         self._reconnects = 0
         self._known: WeakSet[AbstractConnection] = WeakSet()
+        self._closed = False
+        self._master: SentinelPool | None = None
+
+    @classmethod
+    def behind_sentinels(cls, master: SentinelPool, **options: Any) -> Self:
+        """With connections to the master that is named whenever one connects. `master`, which needs no connections of
+        its own, is asked, and is closed with this."""
+        pool = cls(connection_class=master.connection_class, **(master.connection_kwargs | options))
+        pool._master = master  # redis-py's connections refer to it weakly
+        return pool
 
     def statistics(self) -> PoolStatistics:
         return PoolStatistics(
@@ -68,7 +80,9 @@ class CountingPool(BlockingConnectionPool):
         )
 
     async def get_connection(self, *arguments: Any, **options: Any) -> AbstractConnection:
-        """As redis-py's: waits while all are in use."""
+        """As redis-py's: waits while all are in use. Raises its ConnectionError once the pool is closed."""
+        if self._closed:
+            raise RedisConnectionError(CLOSED)
         must_wait = not self.can_get_connection()
         self._waits += must_wait
         self._waiting += must_wait
@@ -83,7 +97,18 @@ class CountingPool(BlockingConnectionPool):
         connection.register_connect_callback(self._connected)  # type: ignore[no-untyped-call]
         return connection
 
-    def _connected(self, connection: AbstractConnection) -> None:
+    async def aclose(self) -> None:
+        """Close every connection, those in use as well."""
+        self._closed = True
+        await super().aclose()
+        if self._master is not None:
+            await self._master.aclose()
+
+    async def _connected(self, connection: AbstractConnection) -> None:
+        if self._closed:
+            # A command that was under way: redis-py would connect for it again, and nobody would close that.
+            await connection.disconnect(nowait=True)
+            raise RedisConnectionError(CLOSED)
         if connection in self._known:
             self._reconnects += 1
         else:
@@ -92,17 +117,21 @@ class CountingPool(BlockingConnectionPool):
 
 
 def open_pool(settings: Redis, connections: int) -> tuple[RedisClient, CountingPool]:
-    """A client with up to `connections` connections, none yet. The caller closes the client with `aclose`."""
-    keepalive = {} if settings.url.startswith("unix://") else {"socket_keepalive": True}
-    pool = CountingPool.from_url(
-        settings.url,
-        max_connections=connections,
-        timeout=COMMAND_TIMEOUT_S,
-        retry=Retry(ExponentialBackoff(base=BACKOFF_S[0], cap=BACKOFF_S[1]), RETRIES),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError, OSError],
-        socket_connect_timeout=settings.connect_timeout_s,
-        socket_timeout=COMMAND_TIMEOUT_S,
-        health_check_interval=0,
-        **keepalive,
-    )
+    """A client with up to `connections` connections, none yet, to one server or to the master that Sentinels name. The
+    caller closes the client with `aclose`."""
+    options: dict[str, Any] = {
+        "max_connections": connections,
+        "timeout": COMMAND_TIMEOUT_S,
+        "retry": Retry(ExponentialBackoff(base=BACKOFF_S[0], cap=BACKOFF_S[1]), RETRIES),
+        "retry_on_error": [RedisConnectionError, RedisTimeoutError, OSError],
+        "socket_connect_timeout": settings.connect_timeout_s,
+        "socket_timeout": COMMAND_TIMEOUT_S,
+        "health_check_interval": 0,
+    }
+    if not settings.url.startswith("unix://"):
+        options["socket_keepalive"] = True
+    if settings.topology == "sentinel":
+        pool = CountingPool.behind_sentinels(sentinel_pool(settings), **options)
+    else:
+        pool = CountingPool.from_url(settings.url, **options)
     return RedisClient.from_pool(pool), pool

@@ -67,11 +67,16 @@ def connect(settings: Redis) -> RedisClient:
 
 
 def _pool(settings: Redis) -> ConnectionPool:
+    if settings.topology == "sentinel":
+        return sentinel_pool(settings)
+    return ConnectionPool.from_url(parse_redis_url(settings.url).server, **_options(settings))
+
+
+def sentinel_pool(settings: Redis) -> SentinelPool:
+    """Connections to the master that the Sentinels in `settings.url` name. Opens nothing."""
     url = parse_redis_url(settings.url)
-    options = _options(settings)
-    if url.topology == "sentinel":
-        return SentinelPool(Sentinels.from_url(url, settings.connect_timeout_s), {**parse_url(url.server), **options})
-    return ConnectionPool.from_url(url.server, **options)
+    options = {**parse_url(url.server), **_options(settings)}
+    return SentinelPool(Sentinels.from_url(url, settings.connect_timeout_s), options)
 
 
 def _options(settings: Redis) -> dict[str, Any]:

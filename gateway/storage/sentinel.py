@@ -7,6 +7,7 @@ it is the master; commands find out by being refused (READONLY), upon which redi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
@@ -78,12 +79,20 @@ class Sentinels(msgspec.Struct, frozen=True):
     async def master(self) -> Address:
         """Raises BrokerUnavailable when none of them knows one."""
         client = self.client()
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task is not None else 0
         try:
             host, port = await client.discover_master(self.service)
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"no master known to {self}: {type(error).__name__}") from error
         finally:
-            await client.aclose()
+            closing = asyncio.ensure_future(client.aclose())
+            while not closing.done():  # cancelled before it began it would close nothing
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait((closing,))
+            if task is not None and task.cancelling() > cancelled_before:
+                # Lost in redis-py: `asyncio.wait_for` of Python 3.11 returns when what it waits for is done by then.
+                raise asyncio.CancelledError
         return host, int(port)
 
 

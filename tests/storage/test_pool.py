@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from gateway.config import Redis
 from gateway.storage.pool import open_pool
 from tests.support.redis_server import RedisServer
@@ -48,3 +50,18 @@ def test_tcp_connections_have_keepalive() -> None:
     _, pool = open_pool(Redis(url="redis://127.0.0.1:1"), 50)
     assert pool.make_connection().socket_keepalive  # type: ignore[attr-defined]
     assert pool.statistics().size == 50
+
+
+async def test_a_closed_pool_opens_no_connection_any_more(redis_server: RedisServer) -> None:
+    client, pool = open_pool(Redis(url=redis_server.url), 2)
+    await client.ping()
+    redis_server.freeze()
+    asking = [asyncio.ensure_future(client.get("a")) for _ in range(5)]
+    while pool.statistics().waiting < 3:
+        await asyncio.sleep(0.01)
+    await client.aclose()
+    redis_server.thaw()
+    outcomes = await asyncio.gather(*asking, client.get("a"), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {RedisConnectionError}
+    known = (*pool._available_connections, *pool._in_use_connections)
+    assert [connection.is_connected for connection in known] == [False, False]

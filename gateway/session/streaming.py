@@ -73,6 +73,10 @@ async def begin_stream(
     following = request.epoch if request is not None and request.recover and is_generation(request.epoch) else ""
     try:
         view = await _current_view(desk.views, channel, feed)
+        if view is not None and _position(request, following, view) > view.offset:
+            # It comes from a worker that is ahead of this one; or Redis has lost what it has. Redis knows.
+            desk.views.drop(channel.name.removeprefix(PREFIX))
+            view = await _current_view(desk.views, channel, feed)
     except (BrokerError, StreamError) as error:
         raise Refusal(INTERNAL) from error
     if view is None and following and desk.views.may_come_back:
@@ -82,7 +86,7 @@ async def begin_stream(
     if view is None or view.expired:
         return _without_text(feed, view, following, request)
     beginning = StreamBeginning(request, generation=view.generation)
-    position = request.offset if request is not None and following == view.generation else 0
+    position = _position(request, following, view)
     if position > view.offset:
         position = 0  # Redis has lost what the client has: it gets what there is.
     publications = view.since(position)
@@ -91,6 +95,11 @@ async def begin_stream(
         publications = [not_resumable(following, "superseded"), *publications]
     beginning.resume(view.generation, position, publications, recovered=not superseded)
     return beginning
+
+
+def _position(request: SubscribeRequest | None, following: str, view: View) -> int:
+    """Number of the newest record that the client has of this generation; 0 = none."""
+    return request.offset if request is not None and following == view.generation else 0
 
 
 def _without_text(feed: Feed, view: View | None, following: str, request: SubscribeRequest | None) -> StreamBeginning:

@@ -320,7 +320,7 @@ def test_googles_writing_of_a_command_is_understood(command: Command) -> None:
 
 
 def is_of_bidirectional_transports(reply: Reply) -> bool:
-    """A push `connect` is sent over unidirectional ones only, never by this gateway: the SDK has another message there."""
+    """A push `connect` is for unidirectional ones, never sent by this gateway: the SDK has another message there."""
     return reply.push is None or reply.push.connect is None
 
 

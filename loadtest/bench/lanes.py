@@ -15,7 +15,7 @@ from loadtest.bench.servers import gateway
 from loadtest.bench.servers.registry import Starter
 from loadtest.bench.servers.server import Server, Surroundings
 from loadtest.bench.stages import Stages
-from loadtest.bench.usage import rss_kib
+from loadtest.bench.usage import rss_kib, steady_rss_kib
 
 MIN_ROUNDS = 2
 
@@ -49,7 +49,10 @@ class SideBySide:
                 link = Link.start(name, self._around.cores.client, self._around.folder)
                 stack.callback(link.stop)
                 link.ask("setup", **server.target)
-            pids = server.tree() if self._plan.whole_tree else server.pids
+            pids = server.pids
+            if self._plan.whole_tree:
+                steady_rss_kib(server.tree())  # other processes than the one that is ready may still be starting
+                pids = server.tree()
             self.lanes.append(Lane(server, link, self._connect(server, link, pids), pids))
         except AbsentError as error:
             self.drop(name, str(error))

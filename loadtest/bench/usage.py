@@ -9,12 +9,14 @@ exists.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+STEADY_LOOKS, STEADY_INTERVAL_S, STEADY_KIB = 5, 0.2, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,17 @@ def parse_rss_kib(status: str) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     raise ValueError("no VmRSS in /proc/PID/status: the process has ended")
+
+
+def steady_rss_kib(pids: Sequence[int], deadline_s: float = 15.0) -> int:
+    """`rss_kib` once it has stopped growing: a process that still starts would be taken for one that grows."""
+    until, steady, before = time.monotonic() + deadline_s, 0, rss_kib(pids)
+    while steady < STEADY_LOOKS and time.monotonic() < until:
+        time.sleep(STEADY_INTERVAL_S)
+        now = rss_kib(pids)
+        steady = steady + 1 if abs(now - before) < STEADY_KIB else 0
+        before = now
+    return before
 
 
 def rss_kib(pids: Iterable[int]) -> int:

@@ -10,6 +10,7 @@ from loadtest.bench.link import Link
 from loadtest.bench.servers.registry import Starter
 from loadtest.bench.servers.server import Surroundings
 from loadtest.bench.stalling import Stalled
+from loadtest.bench.usage import steady_rss_kib
 from loadtest.peers.plan import StallPlan
 
 
@@ -25,6 +26,7 @@ def measure_stalled(name: str, start: Starter, around: Surroundings, plan: Stall
         flow: dict[str, Any] = {"a_pass": plan.a_pass, "message_bytes": plan.message_bytes}
         before = link.ask("flow", messages=plan.before, **flow)
         check_served(link.ask("open", count=plan.stalled, in_flight=plan.stalled, receive_bytes=plan.receive_bytes))
+        steady_rss_kib(server.tree())
         answer = link.ask(
             "stalled",
             pids=server.tree(),

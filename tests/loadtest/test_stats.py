@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.bench.stats import median, percentile
-from loadtest.bench.usage import TICKS_PER_S, CpuTime, cpu_time, parse_rss_kib, parse_stat
+from loadtest.bench.usage import TICKS_PER_S, CpuTime, cpu_time, parse_rss_kib, parse_stat, steady_rss_kib
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,10 @@ def test_resident_memory_is_read_in_kib() -> None:
 def test_resident_memory_of_an_ended_process_is_an_error() -> None:
     with pytest.raises(ValueError, match="ended"):
         parse_rss_kib("Name:\tx\nState:\tZ (zombie)\n")
+
+
+def test_memory_is_looked_at_once_it_has_stopped_growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    growing = iter([1_000, 2_000, 3_000, 3_100, 3_100, 3_100, 3_100, 3_100, 9_000])
+    monkeypatch.setattr("loadtest.bench.usage.rss_kib", lambda _pids: next(growing))
+    monkeypatch.setattr("loadtest.bench.usage.STEADY_INTERVAL_S", 0.0)
+    assert steady_rss_kib([1]) == 3_100

@@ -6,8 +6,9 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import orjson
 import uvloop
@@ -18,8 +19,9 @@ from loadtest.bench.stages import Stages
 from loadtest.faults.gateway import DEFAULT_COMMAND
 from loadtest.faults.plan import SMALL, Plan
 from loadtest.faults.report import show
-from loadtest.faults.results import Results
 from loadtest.faults.run import run
+
+T = TypeVar("T")
 
 FILE_COLUMNS = 140
 INTERRUPTED = 130
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = SMALL if options.small else Plan()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            results = runner.run(_until_interrupted(plan, options.gateway_command, Stages(console, "faults")))
+            results = runner.run(until_interrupted(run(plan, options.gateway_command, Stages(console, "faults"))))
     except BenchError as error:
         console.print(f"[red]The faults cannot be run:[/] {error}", highlight=False)
         return 2
@@ -46,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if results.violations() else 0
 
 
-async def _until_interrupted(plan: Plan, command: str, stages: Stages) -> Results:
+async def until_interrupted(work: Coroutine[Any, Any, T]) -> T:
     """Ctrl-C and SIGTERM leave through all `finally`s, once."""
-    task = asyncio.create_task(run(plan, command, stages))
+    task = asyncio.create_task(work)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,13 +16,12 @@ from rich.console import Console
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stages import Stages
+from loadtest.faults.__main__ import FILE_COLUMNS, INTERRUPTED, until_interrupted
 from loadtest.faults.gateway import DEFAULT_COMMAND
 from loadtest.faults.plan import SMALL, Plan
 from loadtest.faults.report import show
 from loadtest.fleet.run import FLEETS, run
 
-FILE_COLUMNS = 140
-INTERRUPTED = 130
 PING_INTERVAL_S = 25.0
 PONG_TIMEOUT_S = 8.0
 
@@ -42,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 results, possible_losses = runner.run(
-                    _until_interrupted(kind, plan, options.gateway_command, Stages(console, kind))
+                    until_interrupted(run(kind, plan, options.gateway_command, Stages(console, kind)))
                 )
         except BenchError as error:
             console.print(f"[red]The faults cannot be run:[/] {error}", highlight=False)
@@ -59,15 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         options.json.write_bytes(orjson.dumps(documents, option=orjson.OPT_INDENT_2) + b"\n")
     return 1 if failed else 0
-
-
-async def _until_interrupted(kind: str, plan: Plan, command: str, stages: Stages) -> Any:
-    """Ctrl-C and SIGTERM leave through all `finally`s, once."""
-    task = asyncio.create_task(run(kind, plan, command, stages))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    return await task
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -63,7 +63,7 @@ class PublishScript:
     def __init__(self, text: str, prefix: str = PREFIX) -> None:
         """`prefix`: a `ClusterPrefix` in a cluster."""
         self.text = text
-        self._prefix = prefix
+        self.prefix = prefix
         self._digest = ""
 
     @classmethod
@@ -95,7 +95,7 @@ class PublishScript:
 
     def arguments(self, channel: str, data: bytes, key: str) -> list[Any]:
         """Keys and arguments of the script, as its head lists them."""
-        prefix = self._prefix
+        prefix = self.prefix
         keys = (log_key(prefix, channel), meta_key(prefix, channel), done_key(prefix, key, channel))
         new_epoch, version = secrets.token_hex(6), 0
         lives_ms = (HISTORY_TTL_S * 1000, 2 * HISTORY_TTL_S * 1000)

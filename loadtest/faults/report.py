@@ -53,6 +53,7 @@ def _totals(results: Results) -> Table:
     table.add_row("doubled", f"{totals.doubled:,}")
     table.add_row("out of order", f"{totals.out_of_order:,}")
     table.add_row("told of a new epoch", f"{totals.told:,}", "subscriptions")
+    table.add_row("discarded with a master", f"{totals.discarded:,}", "offsets, delivered before subscribers were told")
     for name, reasons in (
         ("disconnected, as it had to be", results.excused),
         ("disconnected otherwise", results.departures),

@@ -28,13 +28,15 @@ class Totals:
     lost: int = 0
     doubled: int = 0
     out_of_order: int = 0
+    discarded: int = 0
+    """Offsets at which a master delivered what its successor did not have, before it was told."""
     examples: list[str] = field(default_factory=list)
     """Some of what is lost."""
 
     @classmethod
     def of(cls, subscribers: Sequence[Subscriber], record: Record, repeated: int) -> Totals:
         """Add the ledgers up."""
-        totals = cls(record.published, repeated)
+        totals = cls(record.published, repeated, discarded=record.discarded)
         for subscriber in subscribers:
             for channel, subscription in subscriber.subscriptions.items():
                 ledger = subscription.ledger

@@ -50,11 +50,14 @@ class ClusterFleet:
         """What the cluster calls it."""
         return text(server.client.execute_command("CLUSTER", "MYID"))
 
-    def master_of(self, channel: str) -> Server:
-        """Who has the slot of `channel`, as the servers that run say."""
+    def master_of(self, channel: str, *, besides: int = 0) -> Server:
+        """Who has the slot of `channel`, as the first server says that runs and is not at port `besides`.
+
+        Raises LookupError.
+        """
         slot = slot_of(channel)
         for server in self.servers:
-            if not server.running:
+            if not server.running or server.port == besides:
                 continue
             for line in nodes(server):
                 words = line.split()

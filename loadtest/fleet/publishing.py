@@ -1,7 +1,9 @@
-"""Publishing to whichever server is the master of a channel, and knowing that a replica has it, too.
+"""Publishing to whichever server is the master of a channel, and knowing that its successor would have it, too.
 
 Replication is asynchronous: what a master has confirmed is lost if it dies before its replica has it. So nothing
-counts as accepted here before `WAIT` says that a replica has it; until then it is sent again, with its key.
+counts as accepted here before `WAIT` says that a replica has it, and others still call it the master after that: one
+that was cut off and comes back has followers until these are told of its successor, and what it confirms is discarded
+with it a moment later. Until then a publication is sent again, with its key.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from loadtest.faults.publisher import PublishScript, client_of, position_of
+from loadtest.faults.publisher import KEY_LIFE_MS, PublishScript, client_of, position_of
 from loadtest.fleet.cluster import ClusterFleet
 from loadtest.fleet.sentinels import SentinelFleet
 from protocol.position import Position
+from protocol.redis_contract import done_key
 
 WAIT_MS: Final = 300
-"""Time that a replica has to say that it has a publication."""
+"""Time that the replicas have to say that they have a publication."""
 
 RedisFleet = SentinelFleet | ClusterFleet
 
@@ -45,12 +48,22 @@ class Masters:
         if port is None:
             try:
                 port = (await asyncio.to_thread(self._fleet.master_of, channel)).port
-            except (LookupError, StopIteration) as error:
+            except LookupError as error:
                 raise RedisConnectionError(f"{channel} has no master") from error
             self._ports[channel] = port
         if port not in self._clients:
             self._clients[port] = client_of(port)
         return self._clients[port]
+
+    async def check(self, channel: str) -> None:
+        """Ask others whether the server that `of` gave is the master still. Raises RedisError when it is not."""
+        port = self._ports[channel]
+        try:
+            now = await asyncio.to_thread(self._fleet.master_of, channel, besides=port)
+        except LookupError as error:
+            raise RedisConnectionError(f"{channel} has no master") from error
+        if now.port != port:
+            raise RedisConnectionError(f"{channel} has another master")
 
     def forget(self, channel: str) -> None:
         """Something went wrong there: ask anew who the master is."""
@@ -66,12 +79,14 @@ class ReplicatedScript(PublishScript):
             server = await client.of(channel)
             async with server.pipeline(transaction=False) as pipeline:
                 pipeline.eval(self.text, *self.arguments(channel, data, key))
+                # WAIT is about the last write of this connection. When the key was known, the script wrote nothing.
+                pipeline.pexpire(done_key(self.prefix, key, channel), KEY_LIFE_MS)
                 pipeline.execute_command("WAIT", 1, WAIT_MS)
-                answer, replicas = await pipeline.execute()
+                answer, _, replicas = await pipeline.execute()
+            if not replicas:
+                raise RedisConnectionError("no replica has it yet")
+            await client.check(channel)
         except RedisError:
             client.forget(channel)
             raise
-        if not replicas:
-            client.forget(channel)
-            raise RedisConnectionError("no replica has it yet")
         return position_of(answer)

@@ -28,7 +28,7 @@ from protocol.redis_contract import ClusterPrefix
 GATEWAYS: Final = 2
 STAGES: Final = 20
 REPLICAS: Final = 2
-"""Of each master: what a replica must have before it counts can go on while the master is away."""
+"""Of each master: what one of them must have before it counts can go on while the master is away."""
 FLEETS: Final[dict[str, type[RedisFleet]]] = {"sentinel": SentinelFleet, "cluster": ClusterFleet}
 
 
@@ -84,7 +84,7 @@ async def _run(
         scenario = FleetScenario(plan, stages, fleet, gateways, publisher, subscribers, around)
         await scenario.run()
         results = scenario.results
-        record.compare()
+        record.compare(replicated=True)
         results.totals = Totals.of(subscribers, record, publisher.repeated)
         results.judge_departures(first.departures, "", "", {})
         results.notices = first.notices

@@ -51,8 +51,8 @@ class SentinelFleet:
         replica.client.replicaof(HOST, str(master.port))
         wait_until(lambda: replica.info("replication").get("master_link_status") == "up", "the replica has everything")
 
-    def master_of(self, channel: str) -> Server:  # noqa: ARG002 - there is one for all
-        """Whom the first Sentinel names."""
+    def master_of(self, channel: str, *, besides: int = 0) -> Server:  # noqa: ARG002 - there is one for all
+        """Whom the first Sentinel names, which is never the server at port `besides`."""
         address: Any = self._sentinels[0].client.sentinel_get_master_addr_by_name(SERVICE)
         port = int(address[1])
         return next(each for each in self.servers if each.port == port)

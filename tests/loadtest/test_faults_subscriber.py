@@ -340,6 +340,18 @@ async def test_another_publication_than_was_accepted_is_wrong(stage: Stage) -> N
     assert dict(stage.record.wrong) == {"subscribers got another publication than was accepted at that offset": 1}
 
 
+@pytest.mark.parametrize(("replicated", "discarded", "wrong"), [(True, 1, 1), (False, 0, 2)])
+def test_only_a_master_with_replicas_may_deliver_what_is_discarded_and_only_in_an_epoch_that_has_ended(
+    replicated: bool, discarded: int, wrong: int
+) -> None:
+    record = Record()
+    for epoch, offset in (("a", 1), ("a", 2), ("b", 3)):
+        record.see("news", epoch, offset, sequence=offset)
+        record.accept("news", Position(offset=offset, epoch=epoch), 9 if offset != 1 else 1)
+    record.compare(replicated=replicated)
+    assert (record.discarded, sum(record.wrong.values())) == (discarded, wrong)
+
+
 def test_codes_and_delays_are_those_of_the_sdks() -> None:
     codes = (1006, 1013, 3000, 3012, 3499, 3500, 3999, 4000, 4500, 4999, 5000)
     assert [code for code in codes if is_terminal(code)] == [3500, 3999, 4500, 4999]

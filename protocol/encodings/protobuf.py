@@ -60,13 +60,11 @@ class ProtobufEncoding:
     deltas: Final = True
 
     def __init__(self) -> None:
-        readers = {struct: _Reader(struct) for struct in structs_in(Command, Reply)}
-        writers = {struct: _Writer(struct) for struct in readers}
-        for reader in readers.values():
-            reader.link(readers)
+        readers: dict[Struct, Read] = {}
+        self._read_command, self._read_reply = _reader(Command, readers), _reader(Reply, readers)
+        writers = {struct: _Writer(struct) for struct in structs_in(Command, Reply)}
         for writer in writers.values():
             writer.link(writers)
-        self._read_command, self._read_reply = readers[Command].read, readers[Reply].read
         self._write_command, self._write_reply = writers[Command].write, writers[Reply].write
 
     def decode_commands(self, payload: bytes) -> list[Command]:
@@ -107,55 +105,95 @@ def _decode(payload: bytes, message_type: type[Message], read: Read) -> list[Any
         position += 1
         if size > 0x7F:
             size, position = _long_length(payload, position - 1)
-        if position + size > end:
+        behind = position + size
+        if behind > end:
             raise DecodeError("a message is longer than its frame")
         try:
-            message = message_type.FromString(payload[position : position + size])
+            message = message_type.FromString(payload[position:behind])
         except (ProtobufDecodeError, RecursionError) as error:
             raise DecodeError(str(error) or "no such message") from error
-        position += size
         found.append(read(message))
+        position = behind
     return found
 
 
-class _Reader:
-    """From a message to its struct. Fields that the struct does not have are not looked at."""
+def _reader(struct: Struct, made: dict[Struct, Read]) -> Read:
+    """From a message to its struct. Fields that the struct does not have are not looked at.
 
-    __slots__ = ("_choice", "_getter", "_kinds", "_nested", "_plain", "_struct", "_submessages", "_values")
+    `made`: readers that there are already; new ones are added.
+    """
+    if struct in made:
+        return made[struct]
+    descriptor = _message_of(struct).DESCRIPTOR
+    known = [field for field in fields_of(struct) if field.name in descriptor.fields_by_name]
+    nested = {field.name: _reader(field.struct, made) for field in known if field.kind == "struct" and field.struct}
+    plain = _plain_reader(struct, [field for field in known if field.kind != "struct"], made)
+    if descriptor.oneofs:
+        read = _choice_reader(plain, descriptor.oneofs[0].name, nested)
+    elif nested:
+        read = _nested_reader(plain, nested)
+    else:
+        read = plain
+    made[struct] = read
+    return read
 
-    def __init__(self, struct: Struct) -> None:
-        descriptor = _message_of(struct).DESCRIPTOR
-        known = [field for field in fields_of(struct) if field.name in descriptor.fields_by_name]
-        self._struct = struct
-        self._choice = descriptor.oneofs[0].name if descriptor.oneofs else ""
-        self._submessages = [field for field in known if field.kind == "struct"]
-        self._plain = [field for field in known if field.kind != "struct"]
-        self._getter = _getter([field.name for field in self._plain])
-        self._kinds: list[tuple[int, Any, Read]] = []
-        """Of plain fields that need a translation: place, value when empty, translation."""
-        self._nested: dict[str, Read] = {}
-        self._values: Callable[..., Any] = _builder(struct, [field.name for field in self._plain])
 
-    def link(self, readers: dict[Struct, _Reader]) -> None:
-        """Find the readers of what is inside."""
-        for place, field in enumerate(self._plain):
-            if field.kind != "scalar":
-                self._kinds.append((place, _empty(field), _translation(field, readers)))
-        self._nested = {field.name: readers[field.struct].read for field in self._submessages if field.struct}
+def _plain_reader(struct: Struct, fields: list[Field], made: dict[Struct, Read]) -> Read:
+    """Of everything but nested structs."""
+    names = [field.name for field in fields]
+    getter, build = _getter(names), _builder(struct, names)
+    data = [place for place, field in enumerate(fields) if field.kind == "data"]
+    containers = [
+        (place, list if field.kind == "structs" else dict, _container_reader(field, made))
+        for place, field in enumerate(fields)
+        if field.kind not in ("scalar", "data")
+    ]
+    if not data and not containers:
+        return lambda message: build(*getter(message))
 
-    def read(self, message: Any) -> Any:
-        values = list(self._getter(message))
-        for place, empty, translate in self._kinds:
-            values[place] = translate(values[place]) if values[place] else empty()
-        struct = self._values(values)
-        if self._choice:
-            if name := message.WhichOneof(self._choice):
-                setattr(struct, name, self._nested[name](getattr(message, name)))
-        elif self._nested:
-            for name, read in self._nested.items():
-                if message.HasField(name):
-                    setattr(struct, name, read(getattr(message, name)))
+    def read(message: Any) -> Any:
+        values = list(getter(message))
+        for place in data:
+            payload = values[place]
+            values[place] = Raw(as_document(payload)) if payload else UNSET
+        for place, empty, translate in containers:
+            found = values[place]
+            values[place] = translate(found) if found else empty()
+        return build(*values)
+
+    return read
+
+
+def _choice_reader(plain: Read, choice: str, nested: dict[str, Read]) -> Read:
+    """Of a message in which one of `nested` is at most."""
+
+    def read(message: Any) -> Any:
+        struct = plain(message)
+        if name := message.WhichOneof(choice):
+            setattr(struct, name, nested[name](getattr(message, name)))
         return struct
+
+    return read
+
+
+def _nested_reader(plain: Read, nested: dict[str, Read]) -> Read:
+    def read(message: Any) -> Any:
+        struct = plain(message)
+        for name, read_inner in nested.items():
+            if message.HasField(name):
+                setattr(struct, name, read_inner(getattr(message, name)))
+        return struct
+
+    return read
+
+
+def _container_reader(field: Field, made: dict[Struct, Read]) -> Read:
+    if field.struct is None:
+        return dict
+    read = _reader(field.struct, made)
+    if field.kind == "structs":
+        return lambda messages: [read(each) for each in messages]
+    return lambda messages: {key: read(each) for key, each in messages.items()}
 
 
 def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
@@ -168,30 +206,13 @@ def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
     return lambda _message: ()
 
 
-def _builder(struct: Struct, names: list[str]) -> Callable[[list[Any]], Any]:
+def _builder(struct: Struct, names: list[str]) -> Callable[..., Any]:
     """Make a struct of the values of these fields."""
     if struct in (Join, Leave):
-        return lambda _values: struct(info=ClientInfo())
+        return lambda: struct(info=ClientInfo())
     if struct is not Position and list(struct.__struct_fields__[: len(names)]) == names:
-        return lambda values: struct(*values)
-    return lambda values: struct(**dict(zip(names, values, strict=True)))
-
-
-def _empty(field: Field) -> Callable[[], Any]:
-    if field.kind == "data":
-        return lambda: UNSET
-    return list if field.kind == "structs" else dict
-
-
-def _translation(field: Field, readers: dict[Struct, _Reader]) -> Read:
-    if field.kind == "data":
-        return lambda payload: Raw(as_document(payload))
-    if field.struct is None:
-        return dict
-    read = readers[field.struct].read
-    if field.kind == "structs":
-        return lambda messages: [read(each) for each in messages]
-    return lambda messages: {key: read(each) for key, each in messages.items()}
+        return struct
+    return lambda *values: struct(**dict(zip(names, values, strict=True)))
 
 
 class _Writer:

@@ -88,10 +88,11 @@ class Clients:
         """The times recorded since `record`, ascending."""
         return sorted(self._latencies_ns)
 
-    def step(self, timeout_s: float) -> None:
-        """Wait for events and handle one batch. The hot path: once a delivery."""
+    def step(self, timeout_s: float) -> bool:
+        """Wait for events and handle one batch. The hot path: once a delivery. False = there were none."""
         handlers, read, seen, tails, following = self._handlers, os.read, self._seen, self._tails, self._next
-        for fd, events in self._epoll.poll(timeout_s, EVENTS_PER_STEP):
+        batch = self._epoll.poll(timeout_s, EVENTS_PER_STEP)
+        for fd, events in batch:
             if fd in handlers:
                 handlers[fd](events)
                 continue
@@ -116,6 +117,7 @@ class Clients:
                 self._lose(fd, "connection closed without a close frame")
             if len(data) == READ_BYTES:  # edge-triggered: there may be more, and nobody would say so
                 self._drain(fd)
+        return bool(batch)
 
     def close_oldest(self, count: int) -> int:
         """Reset the `count` connections that have been there longest. Returns how many there were."""

@@ -6,6 +6,7 @@ In a page such a part stands between `<!-- made by make docs: NAME -->` and `<!-
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -103,7 +104,7 @@ def exposed() -> tuple[tuple[str, str, dict[str, list[str]], str], ...]:
     """Name, kind, labels with their values, and help of every metric, from the exposition of a gateway."""
     found = []
     without_samples = {each.name: each.labels for each in (names.RECENT_SECONDS, names.RECENT_COUNT)}
-    for family in text_string_to_metric_families(asyncio.run(_exposition())):
+    for family in text_string_to_metric_families(asyncio.run(exposition())):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels: dict[str, list[str]] = {label: [] for label in without_samples.get(name, ())}
         for sample in family.samples:
@@ -114,7 +115,8 @@ def exposed() -> tuple[tuple[str, str, dict[str, list[str]], str], ...]:
     return tuple(found)
 
 
-async def _exposition() -> str:
+async def exposition() -> str:
+    """What `/metrics` says of a gateway with one worker, both relays and a cache."""
     control = Control()
     control.start_worker(0)
     caches = CacheReport(control.queue, prefix="gw")
@@ -124,7 +126,10 @@ async def _exposition() -> str:
     )
     app = build_app(control.parts()._replace(caches=caches, relays=relays))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{AUTHORITY}") as client:
-        return (await client.get("/metrics")).text
+        answer = await client.get("/metrics")
+    os.close(control.table.fd)
+    answer.raise_for_status()
+    return answer.text
 
 
 PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
-
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
-from gateway.control.relays import RelayCollector
-from gateway.relay.counters import Counted, IngestReport, OutboxReport, RelayReports
-from gateway.relay.rows import Figures
-from tests.control.conftest import Control
+from tests.docs import generated
 from tests.support.kubernetes import EVERYTHING, INSTALLATIONS, Installation, build
 
 
@@ -37,15 +30,6 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 
 
 @pytest.fixture
-async def exposition() -> AsyncIterator[str]:
-    """What `/metrics` says of a gateway with one worker and both relays."""
-    control = Control()
-    control.start_worker(0)
-    async with control.client() as client:
-        answer = await client.get("/metrics")
-    assert answer.status_code == 200
-    relays = CollectorRegistry(auto_describe=False)
-    outbox = OutboxReport(Counted(), figures=Figures(waiting=0, dead=0, oldest_s=0.0))
-    relays.register(RelayCollector(RelayReports(outbox, IngestReport(Counted()))))
-    yield answer.text + generate_latest(relays).decode()
-    os.close(control.table.fd)
+async def exposition() -> str:
+    """All metrics that there are."""
+    return await generated.exposition()

@@ -175,6 +175,7 @@ FIRES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
     "NexusGatewayOutboxStuck": ({"gateway_outbox_up{POD}": "0x10"}, "4m", {}),
     "NexusGatewayRelayLate": ({"gateway_outbox_oldest_seconds{POD}": "90x20"}, "10m", {}),
     "NexusGatewayDeadLetters": ({"gateway_outbox_dead{POD}": "2x10"}, "3m", {}),
+    "NexusGatewayCacheWithoutRedis": ({"gateway_cache_redis_failures_total{POD}": "0+1x30"}, "20m", {}),
     "NexusGatewayBackendFails": ({'gateway_backend_circuits_opened_total{POD,worker="edge-1"}': "0x3 1x10"}, "6m", {}),
     "NexusGatewayEventsDropped": (
         {'gateway_lifecycle_events_dropped_total{POD,worker="edge-1"}': "0x3 1x10"},

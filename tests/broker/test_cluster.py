@@ -16,9 +16,11 @@ from gateway.errors import BrokerRefused, BrokerUnavailable
 from loadtest.fleet.cluster import ClusterFleet
 from protocol.redis_contract import Metadata, control_channel, log_key, publish_channel
 from tests.support.redis_fleet import redis_fleet
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 
 CHANNELS = [f"channel-{number}" for number in range(12)]
+UNDER_WAY = 64
+"""Commands that are sent before the first of them is answered."""
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +82,13 @@ class World:
     async def reaches(self, channel: str, payload: bytes) -> None:
         """Publish until it is heard: a server may just have gone."""
         name = self.name(channel)
-        while True:
+
+        async def published() -> bool:
             with contextlib.suppress(BrokerUnavailable):
-                if await self.queue.publish(name, payload) == 1:
-                    break
-            await asyncio.sleep(0.02)
+                return await self.queue.publish(name, payload) == 1
+            return False
+
+        await eventually(published, f"{channel} has a subscriber")
         await wait_until(lambda: (name, payload) in self.heard.messages, f"{payload!r} arrives")
 
 
@@ -138,7 +142,8 @@ async def test_commands_keep_their_order_while_their_slot_moves(world: World, fl
     sent: list[asyncio.Future[int]] = []
     while not moving.done() or len(sent) < 200:
         sent.append(world.queue.submit("RPUSH", "{ordered}", len(sent) + 1))
-        await asyncio.sleep(0.001)
+        if len(sent) > UNDER_WAY:
+            await sent[-UNDER_WAY]
     await moving
     await asyncio.gather(*sent)
     assert key_slot(name) == key_slot(b"{ordered}")

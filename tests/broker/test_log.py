@@ -25,6 +25,7 @@ from protocol.position import Position
 from protocol.redis_contract import Metadata, Received, decode_payload
 from protocol.replies import ClientInfo
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 LOG, META, PUB = "gw:log:room", "gw:meta:room", "gw:pub:room"
 
@@ -361,9 +362,8 @@ class FakeCommands:
 
 async def asked(commands: FakeCommands, count: int) -> list[tuple[Any, ...]]:
     running = asyncio.create_task(keep_functions(commands))
-    while len(commands.asked) < count:
-        assert not running.done()
-        await asyncio.sleep(0)
+    await wait_until(lambda: running.done() or len(commands.asked) >= count, "it has asked")
+    assert not running.done()
     running.cancel()
     return commands.asked
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from gateway.errors import BrokerError, BrokerUnavailable
 from gateway.storage.redis import connect
 from protocol.replies import ClientInfo
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
 
 KEYS = ("gw:presence:room", "gw:presence-at:room", "gw:presence-users:room")
 LEASE_S = 60.0
@@ -24,14 +25,6 @@ LEASE_S = 60.0
 
 def info(client: str, user: str = "ada", **more: Any) -> ClientInfo:
     return ClientInfo(user=user, client=client, **more)
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(2000):
-        if await condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("not within 20 s")
 
 
 def entries(*clients: str, user: str = "ada") -> dict[str, ClientInfo]:
@@ -233,7 +226,7 @@ async def test_a_channel_that_nobody_renews_is_gone_without_a_word(world: World)
     async def gone() -> bool:
         return bool(await world.redis.exists(*KEYS) == 0)
 
-    await eventually(gone)
+    await eventually(gone, "its keys are gone")
     assert await world.heard() == ["join a"]
 
 
@@ -302,7 +295,7 @@ async def test_who_does_not_come_back_after_an_outage_leaves_later(world: World)
         await short.renew("room", ["a"], tell=True)
         return list(await world.present()) == ["a"]
 
-    await eventually(alone)
+    await eventually(alone, "the other one has left")
     assert await world.heard() == ["leave b"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
@@ -16,7 +17,7 @@ from gateway.storage.endpoint import Endpoint
 from loadtest.fleet.sentinels import SERVICE, SentinelFleet
 from tests.support.redis_fleet import redis_fleet
 from tests.support.subscriber import SubscriberWorld
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +61,22 @@ async def test_commands_follow_the_master_and_are_not_sent_again(fleet: Sentinel
     with pytest.raises(BrokerUnavailable):
         await queue.submit("INCR", "count")
     await asyncio.to_thread(fleet.wait_failed_over, "", old)
-    while True:
-        try:
-            assert await queue.submit("INCR", "count") == 2
-            break
-        except BrokerUnavailable:
-            await asyncio.sleep(0.02)
+
+    async def counted() -> int:
+        with contextlib.suppress(BrokerUnavailable):
+            return int(await queue.submit("INCR", "count"))
+        return 0
+
+    assert await eventually(counted, "the new master answers") == 2
     old.start()
     running.cancel()
     await asyncio.wait((running,))
     await connection.aclose()
+
+
+async def asked_for_its_role(server: redis.asyncio.Redis) -> int:
+    stats = await server.info("commandstats")
+    return int(stats.get("cmdstat_role", {"calls": 0})["calls"])
 
 
 async def test_a_server_that_is_no_master_is_not_subscribed_to(fleet: SentinelFleet) -> None:
@@ -86,11 +93,14 @@ async def test_a_server_that_is_no_master_is_not_subscribed_to(fleet: SentinelFl
             random=lambda: 0.02,
         )
         replica = redis.asyncio.Redis(host=endpoint.host, port=endpoint.port)
-        before = (await replica.info("commandstats")).get("cmdstat_role", {"calls": 0})["calls"]
+        before = await asked_for_its_role(replica)
         world.start()
         if must_be_master:
-            while (await replica.info("commandstats")).get("cmdstat_role", {"calls": 0})["calls"] < before + 3:
-                await asyncio.sleep(0.02)
+
+            async def tried_again(replica: redis.asyncio.Redis = replica, enough: int = before + 3) -> bool:
+                return await asked_for_its_role(replica) >= enough
+
+            await eventually(tried_again, "it is asked again and again")
         else:
             await wait_until(lambda world=world: world.events, "it is connected")
         assert world.events == events

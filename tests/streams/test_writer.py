@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
@@ -29,7 +28,7 @@ from gateway.streams.writer import is_boundary
 from tests.streams.conftest import OPTIONS
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 
 
 async def records(streams: Streams, key: str, **options: object) -> list[Record]:
@@ -46,11 +45,6 @@ async def whole(streams: Streams, key: str) -> tuple[str, str]:
 async def parts(redis: Redis, key: str) -> list[str]:
     found: list[bytes] = await redis.lrange(f"gw:stream-parts:{key}", 0, -1)  # type: ignore[misc]
     return [part.decode() for part in found]
-
-
-async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    while not await condition():
-        await asyncio.sleep(0.005)
 
 
 # What is sent when.
@@ -186,7 +180,7 @@ async def test_leaving_finishes_an_exception_fails_and_says_nothing_of_itself(st
     _, end = await records(streams, "bad")
     assert (end.type, end.code, end.message) == ("failed", "error", "the producer failed")
     task = asyncio.create_task(hold(streams, "stopped"))
-    await until(lambda: streams.status("stopped"))
+    await eventually(lambda: streams.status("stopped"), "it is open")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -265,7 +259,7 @@ async def test_a_cancel_before_the_first_token_while_it_runs_and_after_the_end(s
 
 async def test_a_cancel_interrupts_a_producer_that_waits_for_its_model(streams: Streams) -> None:
     producing = asyncio.create_task(hold(streams, "a"))
-    await until(lambda: streams.status("a"))
+    await eventually(lambda: streams.status("a"), "it is open")
     assert await streams.cancel("a")
     with pytest.raises(StreamCancelled):
         await producing
@@ -278,7 +272,7 @@ async def test_a_cancel_is_heard_with_the_next_sign_of_life_when_it_was_not_hear
     async with Streams(redis_server.url, options=OPTIONS._replace(lease_s=0.3)) as deaf:
         monkeypatch.setattr(deaf, "_ended", lambda generation: None)
         producing = asyncio.create_task(hold(deaf, "a"))
-        await until(lambda: streams.status("a"))
+        await eventually(lambda: streams.status("a"), "it is open")
         assert await streams.cancel("a")
         with pytest.raises(StreamCancelled):
             await producing
@@ -400,7 +394,7 @@ async def test_a_producer_that_lives_keeps_its_lease(streams: Streams, redis: Re
         async def renewed() -> bool:
             return int(await redis.hget("gw:stream:a", "alive_until")) > first + 300  # type: ignore[misc,arg-type]
 
-        await until(renewed)
+        await eventually(renewed, "the lease is renewed")
         assert writer.seq == 1
 
 

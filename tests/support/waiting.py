@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,6 +18,16 @@ async def wait_until(condition: Callable[[], T], what: str, *, timeout_s: float 
     """Wait until `condition()` is true; its value. Fails the test with `what` after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+        await asyncio.sleep(POLL_INTERVAL_S)
+    return value
+
+
+async def eventually(condition: Callable[[], Awaitable[T]], what: str, *, timeout_s: float = DEADLINE_S) -> T:
+    """`wait_until` for what has to be asked for: until the awaited `condition()` is true; its value."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := await condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:g} s: {what}")
         await asyncio.sleep(POLL_INTERVAL_S)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import orjson
 import uvloop
 from rich.console import Console
 
+from loadtest.bench.ending import INTERRUPTED, until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stages import Stages
 from loadtest.faults.gateway import DEFAULT_COMMAND
@@ -21,10 +20,7 @@ from loadtest.faults.plan import SMALL, Plan
 from loadtest.faults.report import show
 from loadtest.faults.run import run
 
-T = TypeVar("T")
-
 FILE_COLUMNS = 140
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,15 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         options.json.write_bytes(orjson.dumps(results.as_document(), option=orjson.OPT_INDENT_2) + b"\n")
     return 1 if results.violations() else 0
-
-
-async def until_interrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Ctrl-C and SIGTERM leave through all `finally`s, once."""
-    task = asyncio.create_task(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    return await task
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,14 +14,15 @@ import orjson
 import uvloop
 from rich.console import Console
 
+from loadtest.bench.ending import INTERRUPTED, until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stages import Stages
-from loadtest.faults.__main__ import FILE_COLUMNS, INTERRUPTED, until_interrupted
 from loadtest.faults.gateway import DEFAULT_COMMAND
 from loadtest.faults.plan import SMALL, Plan
 from loadtest.faults.report import show
 from loadtest.fleet.run import FLEETS, run
 
+FILE_COLUMNS = 140
 PING_INTERVAL_S = 25.0
 PONG_TIMEOUT_S = 8.0
 

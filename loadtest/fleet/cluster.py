@@ -8,7 +8,7 @@ from typing import Any, Final
 from redis.crc import key_slot
 
 from loadtest.bench.processes import free_port
-from loadtest.fleet.servers import HOST, Server, wait_until
+from loadtest.fleet.servers import HOST, Server, server_at, wait_until
 
 MASTERS: Final = 3
 SLOTS: Final = 16_384
@@ -63,8 +63,7 @@ class ClusterFleet:
                 words = line.split()
                 ranges = (word.partition("-") for word in words[8:] if not word.startswith("["))
                 if "master" in words[2] and any(int(low) <= slot <= int(high or low) for low, _, high in ranges):
-                    port = int(words[1].partition("@")[0].rpartition(":")[2])
-                    return next(each for each in self.servers if each.port == port)
+                    return server_at(self.servers, int(words[1].partition("@")[0].rpartition(":")[2]))
         raise LookupError(f"nobody has the slot of {channel}")
 
     def replica_of(self, master: Server) -> Server:

@@ -22,7 +22,7 @@ from protocol.position import Position
 from protocol.redis_contract import done_key
 
 WAIT_MS: Final = 300
-"""Time that the replicas have to say that they have a publication."""
+"""Time that a replica has to say that it has a publication."""
 
 RedisFleet = SentinelFleet | ClusterFleet
 
@@ -46,11 +46,7 @@ class Masters:
         """Raises RedisError when there is no master at the moment."""
         port = self._ports.get(channel)
         if port is None:
-            try:
-                port = (await asyncio.to_thread(self._fleet.master_of, channel)).port
-            except LookupError as error:
-                raise RedisConnectionError(f"{channel} has no master") from error
-            self._ports[channel] = port
+            port = self._ports[channel] = await self._ask(channel)
         if port not in self._clients:
             self._clients[port] = client_of(port)
         return self._clients[port]
@@ -58,16 +54,18 @@ class Masters:
     async def check(self, channel: str) -> None:
         """Ask others whether the server that `of` gave is the master still. Raises RedisError when it is not."""
         port = self._ports[channel]
-        try:
-            now = await asyncio.to_thread(self._fleet.master_of, channel, besides=port)
-        except LookupError as error:
-            raise RedisConnectionError(f"{channel} has no master") from error
-        if now.port != port:
+        if await self._ask(channel, besides=port) != port:
             raise RedisConnectionError(f"{channel} has another master")
 
     def forget(self, channel: str) -> None:
         """Something went wrong there: ask anew who the master is."""
         self._ports.pop(channel, None)
+
+    async def _ask(self, channel: str, *, besides: int = 0) -> int:
+        try:
+            return (await asyncio.to_thread(self._fleet.master_of, channel, besides=besides)).port
+        except LookupError as error:
+            raise RedisConnectionError(f"{channel} has no master") from error
 
 
 class ReplicatedScript(PublishScript):

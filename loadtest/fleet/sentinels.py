@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from loadtest.fleet.servers import HOST, Server, wait_until
+from loadtest.fleet.servers import HOST, Server, server_at, wait_until
 
 SERVICE: Final = "gw-master"
 SENTINELS: Final = 3
@@ -54,8 +54,7 @@ class SentinelFleet:
     def master_of(self, channel: str, *, besides: int = 0) -> Server:  # noqa: ARG002 - there is one for all
         """Whom the first Sentinel names, which is never the server at port `besides`."""
         address: Any = self._sentinels[0].client.sentinel_get_master_addr_by_name(SERVICE)
-        port = int(address[1])
-        return next(each for each in self.servers if each.port == port)
+        return server_at(self.servers, int(address[1]))
 
     def wait_failed_over(self, channel: str, old: Server) -> Server:
         """Wait until the Sentinels name another master than `old`, and that is one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,6 +88,14 @@ class Server:
             return bool(self.client.ping())
         except redis.RedisError:
             return False
+
+
+def server_at(servers: Iterable[Server], port: int) -> Server:
+    """Raises LookupError when none of them is there."""
+    for server in servers:
+        if server.port == port:
+            return server
+    raise LookupError(f"none of the servers is at port {port}")
 
 
 def wait_same(master: Server, replica: Server) -> None:

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import os
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.bench.ending import INTERRUPTED, until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.redis_server import start_redis
@@ -33,7 +33,6 @@ from loadtest.history.recovery import measure as measure_recovery
 
 FILE_COLUMNS: Final = 140
 FILES_RESERVE: Final = 500
-INTERRUPTED: Final = 130
 LEAST_RATIO: Final = 0.5
 """Of the rate of plain PUBLISH."""
 
@@ -71,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = replace(plan, clients=min(plan.clients, raise_file_limit() - FILES_RESERVE))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            rates, recovery = runner.run(_until_interrupted(plan, options.gateway_command, Stages(console, "history")))
+            work = run(plan, options.gateway_command, Stages(console, "history"))
+            rates, recovery = runner.run(until_interrupted(work))
     except BenchError as error:
         console.print(f"[red]History cannot be measured:[/] {error}", highlight=False)
         return 2
@@ -80,15 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     targets = targets_of(rates, recovery)
     show(rates, recovery, targets, console)
     return 1 if options.strict and not all(target.passed for target in targets) else 0
-
-
-async def _until_interrupted(plan: Plan, command: str, stages: Stages) -> tuple[Rates, Recovery]:
-    """Ctrl-C and SIGTERM leave through all `finally`s, once."""
-    task = asyncio.create_task(run(plan, command, stages))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    return await task
 
 
 async def run(plan: Plan, command: str, stages: Stages) -> tuple[Rates, Recovery]:

@@ -14,6 +14,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.bench.ending import INTERRUPTED
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.processes import split_cores
@@ -25,7 +26,6 @@ from loadtest.idle.measure import Rest, Storm, rest, storm
 TARGET_PERCENT: Final = 5.0
 """CPU of one core that 10,000 idle clients may take."""
 FILES_RESERVE: Final = 500
-INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Final
 
 from rich.console import Console
 
+from loadtest.bench.ending import sigterm_interrupts
 from loadtest.bench.errors import BenchError
 from loadtest.bench.servers.gateway import DEFAULT_COMMAND, MAX_CONNECTIONS
 from loadtest.bench.stages import Stages
@@ -22,7 +23,6 @@ from loadtest.load.plan import Plan
 from loadtest.load.report import show, verdict_of
 from loadtest.load.sample import CONFIG, api_key, site_of
 from loadtest.load.traffic import Traffic
-from loadtest.scale.ending import sigterm_interrupts
 from loadtest.scale.results import Verdict
 from loadtest.scale.site import SiteMeter, started
 

@@ -19,6 +19,7 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
+from loadtest.bench.ending import INTERRUPTED
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stages import Stages
 from loadtest.faults.gateway import DEFAULT_COMMAND, Gateway
@@ -30,7 +31,6 @@ from loadtest.outbox.faults import Faults, Verdict
 
 RELAYS: Final = 3
 FILE_COLUMNS: Final = 140
-INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

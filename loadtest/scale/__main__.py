@@ -13,12 +13,12 @@ from typing import Final
 import orjson
 from rich.console import Console
 
+from loadtest.bench.ending import sigterm_interrupts
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.machine import describe
 from loadtest.bench.servers.gateway import DEFAULT_COMMAND
 from loadtest.bench.stages import Stages
-from loadtest.scale.ending import sigterm_interrupts
 from loadtest.scale.plan import plan_for
 from loadtest.scale.report import show
 from loadtest.scale.results import Verdict

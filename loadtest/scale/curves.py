@@ -15,11 +15,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.bench.ending import sigterm_interrupts
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.servers.gateway import DEFAULT_COMMAND
 from loadtest.bench.stages import Stages
-from loadtest.scale.ending import sigterm_interrupts
 from loadtest.scale.plan import Plan, plan_for
 from loadtest.scale.results import Results, Verdict
 from loadtest.scale.run import STAGES, run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.bench.ending import INTERRUPTED, until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.stages import Stages
@@ -33,7 +33,6 @@ from loadtest.soak.churn import Churn, Lives
 from loadtest.soak.rest import Rest, at_rest, left_over
 
 FILE_COLUMNS: Final = 140
-INTERRUPTED: Final = 130
 RATE_PER_S: Final = 40.0
 PAYLOAD_BYTES: Final = 512
 LOG_PAGE: Final = 1000
@@ -81,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = Plan(minutes=options.minutes, clients=options.clients)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            results = runner.run(_until_interrupted(plan, options.gateway_command, Stages(console, "soak")))
+            results = runner.run(until_interrupted(run(plan, options.gateway_command, Stages(console, "soak"))))
     except BenchError as error:
         console.print(f"[red]The soak cannot be run:[/] {error}", highlight=False)
         return 2
@@ -89,15 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     show(results, console)
     return 1 if results.violations() else 0
-
-
-async def _until_interrupted(plan: Plan, command: str, stages: Stages) -> Results:
-    """Ctrl-C and SIGTERM leave through all `finally`s, once."""
-    task = asyncio.create_task(run(plan, command, stages))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    return await task
 
 
 async def run(plan: Plan, command: str, stages: Stages) -> Results:

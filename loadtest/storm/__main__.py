@@ -17,6 +17,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.bench.ending import sigterm_interrupts
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.servers.gateway import DEFAULT_COMMAND
@@ -26,7 +27,6 @@ from loadtest.load.locust import Locust
 from loadtest.load.report import show_rows
 from loadtest.load.sample import CONFIG, api_key, site_of
 from loadtest.load.traffic import Traffic
-from loadtest.scale.ending import sigterm_interrupts
 from loadtest.scale.plan import Plan, plan_for
 from loadtest.scale.report import say_verdict
 from loadtest.scale.results import Verdict

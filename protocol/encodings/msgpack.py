@@ -61,10 +61,10 @@ class MsgpackEncoding:
         return self._decode(payload, self._replies)
 
     def encode_command(self, command: Command) -> bytes:
-        return self._encoder.encode(self._translated(command, _to_msgpack))
+        return self._encoder.encode(self._translated(command, _to_msgpack, shared=True))
 
     def encode_reply(self, reply: Reply) -> bytes:
-        return self._encoder.encode(self._translated(reply, _to_msgpack))
+        return self._encoder.encode(self._translated(reply, _to_msgpack, shared=True))
 
     def join(self, messages: Iterable[bytes]) -> bytes:
         return b"".join(messages)
@@ -84,12 +84,12 @@ class MsgpackEncoding:
             except msgspec.DecodeError:
                 # Perhaps there are several; if there is one, the error comes again.
                 found = [decoder.decode(part) for part in _split(payload)]
-            return [self._translated(each, _to_json) for each in found]
+            return [self._translated(each, _to_json, shared=False) for each in found]
         except _WRONG as error:
             raise DecodeError(str(error)) from error
 
-    def _translated(self, struct: Any, translate: Translate) -> Any:
-        """`struct` with its values in the other form; itself when it has none."""
+    def _translated(self, struct: Any, translate: Translate, *, shared: bool) -> Any:
+        """`struct` with its values in the other form; itself when it has none, or when it is not `shared`."""
         changed: dict[str, Any] = {}
         for name, kind in self._parts[type(struct)]:
             value = getattr(struct, name)
@@ -98,16 +98,17 @@ class MsgpackEncoding:
             if kind == "data":
                 changed[name] = translate(value)
             elif kind == "struct":
-                inner = self._translated(value, translate)
+                inner = self._translated(value, translate, shared=shared)
                 if inner is not value:
                     changed[name] = inner
             elif kind == "structs":
-                changed[name] = [self._translated(each, translate) for each in value]
+                changed[name] = [self._translated(each, translate, shared=shared) for each in value]
             else:
-                changed[name] = {key: self._translated(each, translate) for key, each in value.items()}
+                changed[name] = {key: self._translated(each, translate, shared=shared) for key, each in value.items()}
         if not changed:
             return struct
-        struct = copy.copy(struct)
+        if shared:
+            struct = copy.copy(struct)
         for name, value in changed.items():
             setattr(struct, name, value)
         return struct

@@ -38,7 +38,7 @@ class RedisUrl(NamedTuple):
 
 def parse_redis_url(url: str) -> RedisUrl:
     """Raises ValueError, whose text has nothing of the credentials in it."""
-    scheme, separator, _ = url.partition("://")
+    scheme, separator, rest = url.partition("://")
     if separator and scheme in ("redis", "rediss", "unix"):
         return RedisUrl("single", url)
     if not separator or scheme not in (
@@ -49,13 +49,15 @@ def parse_redis_url(url: str) -> RedisUrl:
     ):
         raise ValueError("must start with redis://, rediss:// or unix://, redis+sentinel:// or redis+cluster://")
     plain, _, kind = scheme.partition("+")
-    parts = urlsplit(url)
-    login, at, netloc = parts.netloc.rpartition("@")
+    # Not by `urlsplit`: several hosts, one of them in brackets, are no host to newer releases of Python.
+    rest, _, options = rest.partition("#")[0].partition("?")
+    authority, _, names = rest.partition("/")
+    login, at, netloc = authority.rpartition("@")
     default = SENTINEL_PORT if kind == "sentinel" else REDIS_PORT
     hosts = tuple(_address(each, default) for each in netloc.split(","))
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query = dict(parse_qsl(options, keep_blank_values=True))
     own = {name: query.pop(name, "") for name in _OF_SENTINELS}
-    path = [unquote(each) for each in parts.path.strip("/").split("/") if each]
+    path = [unquote(each) for each in names.split("/") if each]
     if kind == "cluster":
         if (path and path != ["0"]) or query.get("db", "0") != "0":
             raise ValueError("a Redis Cluster has database 0 only")

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from gateway.config.load import LoadedConfig
 from gateway.config.model import Config
@@ -57,7 +56,7 @@ def toml_value(value: object) -> str:
 def _shown(path: SettingPath, value: object) -> object:
     """`value` without what is secret in it: a URL keeps everything but its password."""
     if isinstance(value, str) and path[-1].endswith("url"):
-        # SQLAlchemy takes a password with / and ? in it, which urlsplit does not see as one.
+        # SQLAlchemy takes a password with / and ? in it, which is none by the rules of URLs.
         return _without_password(re.sub("(://[^:/?@]*:).*@", rf"\1{MASK}@", value) if is_secret(path) else value)
     if not is_secret(path) or not value:
         return value
@@ -67,12 +66,16 @@ def _shown(path: SettingPath, value: object) -> object:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    login, at, host = parts.netloc.rpartition("@")
+    # Not by `urlsplit`, which refuses several hosts of which one is in brackets.
+    head, question, query = url.partition("?")
+    scheme, slashes, rest = head.partition("://")
+    authority, slash, path = rest.partition("/")
+    login, at, host = authority.rpartition("@")
     user, colon, _ = login.partition(":")
+    shown = f"{user}:{MASK}" if colon else user
     # redis-py takes a password from the query, too.
-    query = re.sub(r"((?:^|&)[^=&]*password[^=&]*=)[^&]*", rf"\1{MASK}", parts.query, flags=re.IGNORECASE)
-    return parts._replace(netloc=f"{user}:{MASK}@{host}" if colon else f"{user}{at}{host}", query=query).geturl()
+    query = re.sub(r"((?:^|&)[^=&]*password[^=&]*=)[^&]*", rf"\1{MASK}", query, flags=re.IGNORECASE)
+    return f"{scheme}{slashes}{shown}{at}{host}{slash}{path}{question}{query}"
 
 
 def _value(config: Config, path: SettingPath) -> Any:

@@ -66,6 +66,8 @@ def test_secrets_are_masked(variable: str, value: str) -> None:
 def test_a_url_keeps_everything_but_its_password() -> None:
     text = shown({"GATEWAY_REDIS__URL": "rediss://user:pw@host:1/2?x=1"})
     assert 'url = "rediss://user:********@host:1/2?x=1"' in text
+    text = shown({"GATEWAY_REDIS__URL": "redis+sentinel://:pw@one,[::1]:2/name?x=1&sentinel_password=pw"})
+    assert 'url = "redis+sentinel://:********@one,[::1]:2/name?x=1&sentinel_password=********"' in text
 
 
 def test_every_variable_has_its_meaning_and_its_default() -> None:

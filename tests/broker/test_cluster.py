@@ -80,16 +80,15 @@ class World:
         await wait_until(lambda: len(self.heard.confirmed) >= before + len(channels), f"{channels!r:.80} are confirmed")
 
     async def reaches(self, channel: str, payload: bytes) -> None:
-        """Publish until it is heard: a server may just have gone."""
+        """Publish until it is heard: a server may just have gone, or take it although another has its place."""
         name = self.name(channel)
 
-        async def published() -> bool:
+        async def heard() -> bool:
             with contextlib.suppress(BrokerUnavailable):
-                return await self.queue.publish(name, payload) == 1
-            return False
+                await self.queue.publish(name, payload)
+            return (name, payload) in self.heard.messages
 
-        await eventually(published, f"{channel} has a subscriber")
-        await wait_until(lambda: (name, payload) in self.heard.messages, f"{payload!r} arrives")
+        await eventually(heard, f"{payload!r} arrives")
 
 
 @pytest.fixture
@@ -207,7 +206,8 @@ async def test_a_silent_master_holds_up_no_channel_of_the_others(
     finally:
         silent.thaw()
     await world.reaches(CHANNELS[0], b"after")
-    assert world.name(CHANNELS[0]) in world.heard.missed
+    # Perhaps a moment later: the master that was silent may have delivered that before it learned of its successor.
+    await wait_until(lambda: world.name(CHANNELS[0]) in world.heard.missed, "it is reported")
     await wait_until(lambda: world.heard.states[-1], "everything is connected again")
 
 

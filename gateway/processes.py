@@ -91,7 +91,9 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 
     window_s: float
     succeeded: bool = False
-    """A successor listens on the same sockets: leave to it what waits in their queues."""
+    """A successor serves."""
+    handed_over: bool = False
+    """It listens on copies of this worker's sockets: leave to it what waits in their queues."""
 
 
 class HandOver(msgspec.Struct, frozen=True, tag="hand_over"):
@@ -136,9 +138,9 @@ class WorkerEnd:
     """The worker's end of its link: what it has to do, and when to stop.
 
     `stop` is set when the worker has to end: asked by the supervisor, by SIGTERM (the entry point calls
-    `request_stop`), or because the supervisor is gone. `stop_window_s` then is the time to drain in, 0 = at once.
+    `request_stop`), or because the supervisor is gone. `drain` then says how: a window of 0 = at once.
     `lost` is set in the last case only: `ORPHAN_GRACE_S` later a thread ends the process, however busy its loop is.
-    `succeeded`: a successor has the listening sockets. `listening` is asked for them before that.
+    `listening` is asked for the sockets that a successor gets.
     """
 
     __slots__ = (
@@ -146,12 +148,11 @@ class WorkerEnd:
         "_reading",
         "_watch",
         "_writer",
+        "drain",
         "listening",
         "lost",
         "spec",
         "stop",
-        "stop_window_s",
-        "succeeded",
     )
 
     def __init__(
@@ -159,9 +160,8 @@ class WorkerEnd:
     ) -> None:
         self.spec = spec
         self.stop = asyncio.Event()
-        self.stop_window_s = 0.0
+        self.drain = Drain(0.0)
         self.lost = asyncio.Event()
-        self.succeeded = False
         self.listening: Callable[[], Sequence[socket.socket]] = tuple
         self._reader = reader
         self._writer = writer
@@ -192,10 +192,10 @@ class WorkerEnd:
         """Tell the supervisor why this worker cannot go on. The process should end after that."""
         self._send(Failed(reason))
 
-    def request_stop(self, window_s: float) -> None:
-        """Set `stop`, with `window_s` to drain in. Only the first request counts."""
+    def request_stop(self, drain: Drain) -> None:
+        """Set `stop`, and how. Only the first request counts."""
         if not self.stop.is_set():
-            self.stop_window_s = window_s
+            self.drain = drain
             self.stop.set()
 
     async def aclose(self) -> None:
@@ -214,12 +214,11 @@ class WorkerEnd:
                 if isinstance(message, HandOver):
                     send_sockets(self.spec.handover_fd, self.listening())
                 else:
-                    self.succeeded = message.succeeded
-                    self.request_stop(message.window_s)
+                    self.request_stop(message)
         finally:
             # Also after a message that is none: a supervisor that cannot be understood is as good as gone.
             self.lost.set()
-            self.request_stop(0.0)
+            self.request_stop(Drain(0.0))
 
     def _send(self, message: FromWorker) -> None:
         if not self._writer.is_closing():

@@ -142,11 +142,11 @@ class Listener:
     def _failed(self, error: BaseException) -> None:
         self._log.error("accepting failed", exc_info=error)
 
-    async def aclose(self, *, succeeded: bool = False) -> None:
-        """Leave the group for good. What is queued is left to the successor if there is one, else it is taken."""
+    async def aclose(self, *, handed_over: bool = False) -> None:
+        """Leave the group for good. What is queued is taken, unless the sockets were `handed_over`."""
         self._closed = True
         await self._tasks.aclose()
-        if not succeeded:
+        if not handed_over:
             self._take_queued()
         self._stop_listening()
 

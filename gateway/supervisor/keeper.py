@@ -41,8 +41,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """What edge workers get on top of the drain window and the close time-out, before SIGKILL."""
     control_stop_s: float = 5.0
     """What the control process gets to finish its requests, before SIGKILL."""
-    hand_over_s: float = 2.0
-    """What a worker gets to send copies of its listening sockets. One that does not answer is rolled without them."""
+    hand_over_s: float = 10.0
+    """What a worker gets to send copies of its listening sockets. One that does not answer is rolled without them: then
+    it takes what waits in their queues, and connections that the kernel is just making are lost."""
     restart_base_s: float = 0.1
     restart_cap_s: float = 30.0
     restart_reset_s: float = 60.0
@@ -148,7 +149,7 @@ class Keeper:
             # It is being started anyway, or waits for its restart: the next one is made the new way.
             self._make = make
             if old is not None:
-                await self._retire(old, 0.0, timeout_s, succeeded=False)
+                await self._retire(old, 0.0, timeout_s)
             return
         generation = (self._generation + 1) % len(self._rows) if self._rows else 0
         listening = await old.hand_over(self._timing.hand_over_s) if self._rows else []
@@ -166,7 +167,7 @@ class Keeper:
         before, self._generation, self._make, self._worker = self._generation, generation, make, successor
         self._succeeded.set()
         try:
-            code = await self._retire(old, window_s, timeout_s, succeeded=True)
+            code = await self._retire(old, window_s, timeout_s, succeeded=True, handed_over=bool(listening))
             self._log.info("worker replaced", pid=old.pid, successor=successor.pid, exit=describe_exit(code))
         finally:
             await self._forget(old, before)
@@ -246,9 +247,11 @@ class Keeper:
             stopping.cancel()
         self._log.info("worker ready", pid=successor.pid, after_s=round(self._clock.monotonic() - started, 2))
 
-    async def _retire(self, worker: Worker, window_s: float, timeout_s: float, *, succeeded: bool) -> int:
+    async def _retire(
+        self, worker: Worker, window_s: float, timeout_s: float, *, succeeded: bool = False, handed_over: bool = False
+    ) -> int:
         """Drain it, whatever it takes; its return code."""
-        worker.drain(window_s, succeeded=succeeded)
+        worker.drain(window_s, succeeded=succeeded, handed_over=handed_over)
         try:
             return await asyncio.wait_for(worker.wait_ended(), timeout_s)
         except TimeoutError:

@@ -125,13 +125,13 @@ class Worker:
             )
         return sockets or []
 
-    def drain(self, window_s: float, *, succeeded: bool = False) -> None:
+    def drain(self, window_s: float, *, succeeded: bool = False, handed_over: bool = False) -> None:
         """Ask it to close its clients over `window_s` and end. One that does not serve yet gets SIGTERM instead.
 
-        `succeeded`: what waits in the queues of its listening sockets is its successor's.
+        `succeeded`: a successor serves. `handed_over`: what waits in the queues of the listening sockets is that one's.
         """
         if self.is_ready and self._link is not None:
-            self._link.send(Drain(window_s, succeeded))
+            self._link.send(Drain(window_s, succeeded, handed_over))
         else:
             self._running().terminate()
 

@@ -49,7 +49,7 @@ from gateway.hub import CatchUp, ChangeFanout, Fanout, Hub, Lifecycle, Presence,
 from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.overload import Governor, Heap, MemoryProbe, Peers, find_malloc_trim, own_memory
-from gateway.processes import WorkerEnd
+from gateway.processes import Drain, WorkerEnd
 from gateway.session import (
     Control,
     Desk,
@@ -67,8 +67,8 @@ from gateway.workers.link import run_worker
 from protocol.codes import SHUTDOWN
 from protocol.redis_contract import canary_channel, control_channel
 
-OPENING_PATIENCE_S: Final = 5.0
-"""Time that handshakes under way get when a worker is rolled; when the gateway stops it is 1 s."""
+STOPPING_PATIENCE_S: Final = 1.0
+"""Time that handshakes under way get when the gateway stops; when a worker is rolled each has its whole time-out."""
 LARGE_ANSWERS: Final = 16
 """Commands in one round trip where each may answer with a page of a log."""
 
@@ -245,7 +245,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
 
     def drain_for_memory(reason: str) -> None:
         link.failed(reason)
-        link.request_stop(config.server.drain_window_s)
+        link.request_stop(Drain(config.server.drain_window_s))
 
     system = Path("/")
     peers = Peers(table, spec.slot, drain_interval_s=config.memory.drain_interval_s)
@@ -295,14 +295,16 @@ async def main(link: WorkerEnd, config: Config) -> None:
         link.ready()
         await link.stop.wait()
         readiness.draining()
-        await listener.aclose(succeeded=link.succeeded)
+        await listener.aclose(handed_over=link.drain.handed_over)
         closed = await drain(
             shared.connections,
             SHUTDOWN,
-            link.stop_window_s,
+            link.drain.window_s,
             random.random,
             handshakes=lambda: len(shared.handshakes) + (tls.under_way if tls is not None else 0),
-            patience_s=min(config.limits.connect_timeout_s, OPENING_PATIENCE_S if link.succeeded else 1.0),
+            patience_s=config.limits.connect_timeout_s
+            if link.drain.succeeded
+            else min(config.limits.connect_timeout_s, STOPPING_PATIENCE_S),
         )
         await shared.all_closed(config.limits.close_timeout_s)
         await presence.flushed()

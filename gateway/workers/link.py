@@ -4,7 +4,7 @@
         run_worker(main)
 
 `main` builds and wires the worker. It calls `link.ready()` once it serves, waits for `link.stop`, drains over
-`link.stop_window_s` and returns. The rule that is easiest to break: it must not return, nor let a part of it end,
+`link.drain.window_s` and returns. The rule that is easiest to break: it must not return, nor let a part of it end,
 before `link.stop` is set; the supervisor takes that as a crash and says so.
 
 SIGINT is ignored: Ctrl-C is the supervisor's to decide. (Workers run in a session of their own and do not get the
@@ -26,7 +26,7 @@ import uvloop
 from gateway.config import Config
 from gateway.errors import GatewayError
 from gateway.log import configure_logging, get_logger
-from gateway.processes import WorkerEnd
+from gateway.processes import Drain, WorkerEnd
 
 Main = Callable[[WorkerEnd, Config], Coroutine[Any, Any, None]]
 
@@ -67,7 +67,9 @@ async def _run_linked(link: WorkerEnd, main: Main) -> int:
     config = Config.model_validate(link.spec.config)
     configure_logging(config.log, process=link.spec.name)
     asyncio.get_running_loop().add_signal_handler(
-        signal.SIGTERM, link.request_stop, config.server.drain_window_s if link.spec.kind == "edge" else 0.0
+        signal.SIGTERM,
+        link.request_stop,
+        Drain(config.server.drain_window_s if link.spec.kind == "edge" else 0.0),
     )
     try:
         await main(link, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 
@@ -83,6 +84,27 @@ async def test_a_worker_that_drains_does_not_come_back(world: World) -> None:
     assert not world.listener.listening
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", world.port)
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+async def test_what_is_queued_when_a_worker_leaves_is_taken_by_it_or_by_who_has_its_sockets(
+    world: World, *, handed_over: bool
+) -> None:
+    copies = [os.dup(each.fileno()) for each in world.listener.sockets]
+    queued = [socket.create_connection(("127.0.0.1", world.port)) for _ in range(20)]  # the loop does not run meanwhile
+    await world.listener.aclose(handed_over=handed_over)
+    if handed_over:
+        assert not world.accepted
+        successor = world.make()
+        await successor.open(copies)
+        await wait_until(lambda: len(world.accepted) == len(queued), "all of them are accepted")
+        await successor.aclose()
+    else:
+        for copy in copies:
+            os.close(copy)
+        await wait_until(lambda: len(world.accepted) == len(queued), "all of them are accepted")
+    for each in queued:
+        each.close()
 
 
 async def test_several_workers_share_the_port(world: World) -> None:

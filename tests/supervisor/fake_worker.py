@@ -5,7 +5,7 @@ How it behaves is in `FAKE_BEHAVIOUR`: words like `edge-1:unready`, separated by
     refuse    ends at once with a StartupError        unready   never says that it is ready
     stubborn  does not end when it is asked to        busy      blocks its event loop once it is ready
     flaky     ends at once from its second start on   silent  closes its link and goes on
-    stalls    is not ready from its second start on
+    stalls    is not ready from its second start on        listens  has a listening socket to hand over
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -54,6 +55,9 @@ async def main(link: WorkerEnd, config: Config) -> None:
     if behaves("unready") or stalls:
         await link.stop.wait()
         return
+    if behaves("listens"):
+        listening = [socket.create_server(("127.0.0.1", 0))] if not spec.listening else []
+        link.listening = lambda: listening
     link.ready()
     if behaves("busy"):
         time.sleep(60)  # noqa: ASYNC251 - that is the point
@@ -61,7 +65,15 @@ async def main(link: WorkerEnd, config: Config) -> None:
         await link.aclose()
         await asyncio.Event().wait()
     await link.stop.wait()
-    note("stopping", {"window_s": link.stop_window_s, "succeeded": link.succeeded, "at": time.monotonic()})
+    note(
+        "stopping",
+        {
+            "window_s": link.drain.window_s,
+            "succeeded": link.drain.succeeded,
+            "handed_over": link.drain.handed_over,
+            "at": time.monotonic(),
+        },
+    )
     if behaves("stubborn"):
         await asyncio.Event().wait()
 

@@ -71,8 +71,8 @@ async def test_the_supervisor_hears_ready_then_the_reason_then_the_end(link: Lin
 async def test_drain_stops_the_worker_with_its_window_and_the_first_request_counts(link: Link) -> None:
     link.supervisor.send(Drain(2.5))
     await link.worker.stop.wait()
-    link.worker.request_stop(9.0)
-    assert link.worker.stop_window_s == 2.5
+    link.worker.request_stop(Drain(9.0))
+    assert link.worker.drain.window_s == 2.5
     assert not link.worker.lost.is_set()
 
 
@@ -80,7 +80,7 @@ async def test_a_lost_supervisor_stops_the_worker_at_once(link: Link) -> None:
     await link.supervisor.aclose()
     await link.worker.lost.wait()
     assert link.worker.stop.is_set()
-    assert link.worker.stop_window_s == 0.0
+    assert link.worker.drain.window_s == 0.0
 
 
 async def test_a_supervisor_that_cannot_be_understood_is_as_good_as_lost(link: Link) -> None:

@@ -45,6 +45,13 @@ async def test_every_worker_is_replaced_one_by_one_by_one_with_the_new_configura
     assert not gateway.logged("worker restarts")
 
 
+async def test_only_who_handed_its_sockets_over_leaves_their_queues_to_its_successor(gateway: FakeGateway) -> None:
+    await gateway.serve(behaviour="edge-1:listens")
+    gateway.reload({})
+    await wait_until(lambda: gateway.logged("reload done"), "it is done")
+    assert [gateway.note("stopping", name)["handed_over"] for name in NAMES] == [True, False, False]
+
+
 async def test_a_successor_counts_in_a_row_of_its_own(gateway: FakeGateway) -> None:
     await gateway.serve()
     for times in (1, 2):

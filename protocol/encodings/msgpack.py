@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import binascii
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgpack
@@ -29,8 +29,6 @@ from protocol.errors import DecodeError
 from protocol.replies import Reply
 
 _WRONG: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError)
-
-Translate = Callable[[Raw], Raw]
 
 
 class MsgpackEncoding:
@@ -61,10 +59,10 @@ class MsgpackEncoding:
         return self._decode(payload, self._replies)
 
     def encode_command(self, command: Command) -> bytes:
-        return self._encoder.encode(self._translated(command, _to_msgpack, shared=True))
+        return self._encoder.encode(self._written(command))
 
     def encode_reply(self, reply: Reply) -> bytes:
-        return self._encoder.encode(self._translated(reply, _to_msgpack, shared=True))
+        return self._encoder.encode(self._written(reply))
 
     def join(self, messages: Iterable[bytes]) -> bytes:
         return b"".join(messages)
@@ -80,35 +78,49 @@ class MsgpackEncoding:
             raise DecodeError("empty frame")
         try:
             try:
-                found = [decoder.decode(payload)]
+                found = [self._read(decoder.decode(payload))]
             except msgspec.DecodeError:
                 # Perhaps there are several; if there is one, the error comes again.
-                found = [decoder.decode(part) for part in _split(payload)]
-            return [self._translated(each, _to_json, shared=False) for each in found]
+                found = [self._read(decoder.decode(part)) for part in _split(payload)]
         except _WRONG as error:
             raise DecodeError(str(error)) from error
+        return found
 
-    def _translated(self, struct: Any, translate: Translate, *, shared: bool) -> Any:
-        """`struct` with its values in the other form; itself when it has none, or when it is not `shared`."""
+    def _read(self, struct: Any) -> Any:
+        """`struct`, which nobody else has yet, with its values as JSON."""
+        for name, kind in self._parts[type(struct)]:
+            value = getattr(struct, name)
+            if not value:
+                continue
+            if kind == "data":
+                setattr(struct, name, _to_json(value))
+            elif kind == "struct":
+                self._read(value)
+            else:
+                for each in value if kind == "structs" else value.values():
+                    self._read(each)
+        return struct
+
+    def _written(self, struct: Any) -> Any:
+        """A copy of `struct` with its values as msgpack; itself when it has none."""
         changed: dict[str, Any] = {}
         for name, kind in self._parts[type(struct)]:
             value = getattr(struct, name)
             if not value:
                 continue
             if kind == "data":
-                changed[name] = translate(value)
+                changed[name] = _to_msgpack(value)
             elif kind == "struct":
-                inner = self._translated(value, translate, shared=shared)
+                inner = self._written(value)
                 if inner is not value:
                     changed[name] = inner
             elif kind == "structs":
-                changed[name] = [self._translated(each, translate, shared=shared) for each in value]
+                changed[name] = [self._written(each) for each in value]
             else:
-                changed[name] = {key: self._translated(each, translate, shared=shared) for key, each in value.items()}
+                changed[name] = {key: self._written(each) for key, each in value.items()}
         if not changed:
             return struct
-        if shared:
-            struct = copy.copy(struct)
+        struct = copy.copy(struct)
         for name, value in changed.items():
             setattr(struct, name, value)
         return struct

@@ -28,7 +28,7 @@ bench: $(DEV) bench-history bench-encodings bench-forms bench-outbox ## Measure 
 bench-tls: $(DEV) ## Measure what TLS costs, half a minute (ARGS="--connections 3000")
 	@$(BIN)/python -m loadtest.tls $(ARGS)
 
-bench-encodings: $(DEV) ## Measure reading and writing in JSON, Protobuf and msgpack, a few seconds
+bench-encodings: $(DEV) ## Measure reading and writing in JSON, Protobuf and msgpack, seven seconds
 	@$(BIN)/python -m loadtest.encodings $(filter --strict,$(ARGS))
 
 bench-forms: $(DEV) ## Measure encodings, compression and deltas side by side, about a minute (FORMS="--connections 1000")

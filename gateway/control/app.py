@@ -31,7 +31,7 @@ from gateway.control.fields import Channels
 from gateway.control.fleet import Fleet
 from gateway.control.guard import Guard, HostRules
 from gateway.control.health import health_router
-from gateway.control.latency import api_timer, latency_method, latency_report
+from gateway.control.latency import SharedReport, api_timer, latency_method
 from gateway.control.methods import Method, schemas
 from gateway.control.nodes import NodeRegistry, info_method
 from gateway.control.publish import Publishing, broadcast_method, publish_method
@@ -121,7 +121,7 @@ def api_methods(parts: ControlParts) -> list[Method[Any]]:
         broadcast_method(publishing),
         *client_methods(bus, channels, parts.clock),
         *reading_methods(bus, channels),
-        info_method(parts.nodes, lambda: latency_report(parts.table, parts.clock.monotonic(), parts.clock.time())),
+        info_method(parts.nodes, SharedReport(parts.table, parts.clock)),
         channels_method(bus),
         latency_method(parts.table, parts.clock),
         rpc_method(),

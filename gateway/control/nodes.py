@@ -53,7 +53,7 @@ class Node(msgspec.Struct):
 class InfoResult(msgspec.Struct):
     nodes: list[Node]
     latency: LatencyReport
-    """Of the gateway that was asked: all its processes. What `latency` says."""
+    """Of the gateway that was asked: all its processes. What `latency` says, or said within the last 0.1 s."""
 
 
 class _Entry(Node):

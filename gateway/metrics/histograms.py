@@ -7,7 +7,7 @@ is written, is in `gateway.metrics.latency`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from math import ceil, log
 from typing import Final, NamedTuple
@@ -66,7 +66,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        return sum(self.buckets)
+        return sum(self.buckets) if self.sum_ns else 0
 
     @property
     def average_s(self) -> float:
@@ -86,14 +86,20 @@ class Histogram:
             self.shortest_ns = min(self.shortest_ns, CEILING_NS - cells[UNDER])
 
     def percentile_s(self, share: float) -> float:
-        """The duration that `share` (0 … 1) of all do not exceed, within 2 %; 0 when there is nothing.
+        """One of `percentiles_s`."""
+        return self.percentiles_s((share,))[0]
+
+    def percentiles_s(self, shares: Sequence[float]) -> list[float]:
+        """The durations that these shares (0 … 1) of all do not exceed, within 2 %; 0 when there is nothing.
 
         Nearest rank: of 100 durations p99 is the 99th. Needs a shortest and a longest: not for totals.
         """
+        if not self.sum_ns:
+            return [0.0] * len(shares)
         reached = list(accumulate(self.buckets))
-        if not reached[-1]:
-            return 0.0
-        bucket = bisect_left(reached, max(1, ceil(share * reached[-1])))
+        return [self._middle_s(bisect_left(reached, max(1, ceil(share * reached[-1])))) for share in shares]
+
+    def _middle_s(self, bucket: int) -> float:
         middle_s: float = (BOUNDS[max(0, bucket - 1)] * BOUNDS[min(bucket, len(BOUNDS) - 1)]) ** 0.5
         if bucket == 0:
             middle_s = 0.0

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.control.latency import SHARED_S, SharedReport
 from gateway.metrics import names
 from tests.control.conftest import Control
 from tests.control.test_exposition import key, scrape
@@ -116,6 +117,19 @@ async def test_the_slowest_of_all_processes_come_first_with_what_is_known(
     assert [each["duration_ms"] for each in slow] == sorted((each["duration_ms"] for each in slow), reverse=True)
     control.clock.advance(3601)
     assert (await report(client))["slow"] == []
+
+
+async def test_a_shared_report_is_that_of_a_moment_ago_at_most(control: Control, client: httpx.AsyncClient) -> None:
+    shared = SharedReport(control.table, control.clock)
+
+    def published() -> int:
+        return {each.operation: each.count for each in shared().operations}["api_publish"]
+
+    assert published() == 0
+    await client.post("/api/publish", json={"channel": "chat:x", "data": 1})
+    assert published() == 0
+    control.clock.advance(SHARED_S)
+    assert published() == 1
 
 
 async def test_calls_of_the_api_are_timed_by_method_also_those_that_fail(

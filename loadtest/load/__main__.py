@@ -78,12 +78,15 @@ def run(plan: Plan, stages: Stages, reports: Path, command: str = DEFAULT_COMMAN
                 begin = time.monotonic()
                 meter = SiteMeter(site, [locust.pid])
                 meter.begin()
+                own_s = time.process_time()
                 while not locust.ended:
                     site.server.child.check_alive()
                     time.sleep(LOOK_S)
+                    meter.look()
                     progress(min(plan.seconds, int(time.monotonic() - begin)))
                     stages.now(locust.now())
                 shares = meter.end()
+                shares = shares.with_role("publishers", (time.process_time() - own_s) / shares.seconds)
             behind = sum(site.by_worker(FALLEN_BEHIND).values())
         finally:
             traffic.stop()

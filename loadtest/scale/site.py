@@ -80,7 +80,7 @@ class SiteMeter:
     def __init__(self, site: Site, generators: Iterable[int]) -> None:
         """`generators`: their processes, with all that they have started."""
         self._site = site
-        self._generators = list(generators)
+        self._generators = dict.fromkeys(generators, 0.0)
         self._redis = CpuMeter({"redis": [site.redis.process.pid]})
         self._used: dict[str, float] = {}
 
@@ -88,6 +88,11 @@ class SiteMeter:
         """Take the first reading."""
         self._redis.begin()
         self._used = self._read()
+
+    def look(self) -> None:
+        """Remember what generators have used so far: one that has ended until `end` cannot be asked any more."""
+        for pid, used in self._generators.items():
+            self._generators[pid] = max(used, tree_s(pid))
 
     def end(self) -> Shares:
         """Take the second one. Raises BenchError when Redis is gone."""
@@ -97,7 +102,8 @@ class SiteMeter:
         return shares
 
     def _read(self) -> dict[str, float]:
-        return {"gateway": tree_s(self._site.supervisor), "generators": sum(map(tree_s, self._generators))}
+        self.look()
+        return {"gateway": tree_s(self._site.supervisor), "generators": sum(self._generators.values())}
 
 
 def parse_samples(exposition: str, metric: str) -> dict[str, int]:

@@ -20,13 +20,13 @@ from tests.support.gateway import Gateway, serving
 from tests.support.waiting import DEADLINE_S, wait_until
 
 BUDGET = 65_536
-TIMEOUTS = {"connect_timeout_s": 1.0, "close_timeout_s": 1.0}
+CLOSE_TIMEOUT_S = 1.0
 
 
-def config(certificate: Certificate, workers: int = 1) -> dict[str, dict[str, Any]]:
+def config(certificate: Certificate, **limits: float) -> dict[str, dict[str, Any]]:
     return {
-        "server": {"workers": workers, "drain_window_s": 0.2, **certificate.settings},
-        "limits": TIMEOUTS,
+        "server": {"workers": 1, "drain_window_s": 0.2, **certificate.settings},
+        "limits": {"close_timeout_s": CLOSE_TIMEOUT_S, **limits},
         "delivery": {"send_budget_bytes": BUDGET},
     }
 
@@ -110,13 +110,14 @@ async def test_what_is_no_tls_is_closed_and_counted_and_says_nothing_in_the_log(
     await client.aclose()
 
 
-async def test_a_handshake_that_does_not_go_on_ends_with_the_connect_timeout(gateway: Gateway) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.public_port)
-    writer.write(b"\x16\x03\x01")
-    with contextlib.suppress(ConnectionResetError):
-        assert await asyncio.wait_for(reader.read(-1), DEADLINE_S) == b""
-    writer.close()
-    await wait_until(lambda: gateway.metric("gateway_handshakes_refused_total", reason="tls") == 1, "it is counted")
+async def test_a_handshake_that_does_not_go_on_ends_with_the_connect_timeout(certificate: Certificate) -> None:
+    with serving(config(certificate, connect_timeout_s=1.0)) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.public_port)
+        writer.write(b"\x16\x03\x01")
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(-1), DEADLINE_S) == b""
+        writer.close()
+        await wait_until(lambda: gateway.metric("gateway_handshakes_refused_total", reason="tls") == 1, "it is counted")
 
 
 async def test_a_slow_reader_over_tls_keeps_to_its_budget_and_hurts_nobody(
@@ -153,18 +154,10 @@ async def test_sigterm_closes_with_3001_and_waits_for_nobody_who_sleeps(
     await sleeper.wait_closed()
 
 
-@pytest.fixture
-def patient_gateway(certificate: Certificate) -> Iterator[Gateway]:
-    """With the time-outs that a gateway has: here the clients must get through however slow their machine is."""
-    with serving(config(certificate) | {"limits": {}}) as gateway:
-        yield gateway
-
-
 @pytest.mark.timeout(120)
 async def test_sighup_takes_a_new_certificate_and_refuses_a_broken_one_and_nobody_is_refused(
-    patient_gateway: Gateway, certificate: Certificate, tmp_path: Path
+    gateway: Gateway, certificate: Certificate, tmp_path: Path
 ) -> None:
-    gateway = patient_gateway
     gateway.allowed_errors = {"reload refused"}
     new = make_certificate(tmp_path)
     assert new.serial != certificate.serial
@@ -183,7 +176,7 @@ async def test_sighup_takes_a_new_certificate_and_refuses_a_broken_one_and_nobod
                 await client.aclose()
 
     connecting = [asyncio.ensure_future(connect_again_and_again()) for _ in range(8)]
-    gateway.reload(config(new) | {"limits": {}})
+    gateway.reload(config(new))
     await wait_until(lambda: gateway.logged("reload done"), "it is done", timeout_s=3 * DEADLINE_S)
     done.set()
     await asyncio.gather(*connecting)
@@ -191,7 +184,7 @@ async def test_sighup_takes_a_new_certificate_and_refuses_a_broken_one_and_nobod
     gateway.look_around()
     assert shown(gateway)[0] == new.serial
     new.key.write_text("-----BEGIN PRIVATE KEY-----\nbroken\n")
-    gateway.reload(config(new) | {"limits": {}})
+    gateway.reload(config(new))
     (line,) = await wait_until(lambda: gateway.logged("reload refused"), "it says no")
     assert "tls_key" in json.dumps(line["problems"])
     assert shown(gateway)[0] == new.serial

@@ -1,4 +1,4 @@
-"""`python -m loadtest.peers`: measure, print, write `artifacts/peers.json` and, with `--write`, `loadtest/PEERS.md`."""
+"""`python -m loadtest.peers`: measure, print, write `artifacts/peers.json` and, with `--write`, into the documents."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from loadtest.bench.servers.gateway import DEFAULT_COMMAND
 from loadtest.bench.servers.registry import PEERS
 from loadtest.peers.document import written
 from loadtest.peers.plan import FULL, QUICK
-from loadtest.peers.report import Report, markdown, peer_versions, show
+from loadtest.peers.report import Report, markdown, peer_versions, short, show
 from loadtest.peers.run import run
 
 FILE_COLUMNS: Final = 180
 JSON_OPTIONS: Final = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
 ARTIFACTS: Final = Path("artifacts")
 DOCUMENT: Final = Path(__file__).resolve().parents[1] / "PEERS.md"
+README: Final = DOCUMENT.parents[1] / "README.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (ARTIFACTS / "peers.md").write_text(text)
     console.print(f"Written to {ARTIFACTS}/peers.json and {ARTIFACTS}/peers.md", highlight=False)
     if options.write:
-        DOCUMENT.write_text(written(DOCUMENT.read_text(), text))
-        console.print(f"Written to {DOCUMENT.name}, between its marks", highlight=False)
+        for document, part in ((DOCUMENT, text), (README, short(report))):
+            document.write_text(written(document.read_text(), part))
+            console.print(f"Written to {document.name}, between its marks", highlight=False)
     return 0
 
 
@@ -68,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", type=_names, default=PEERS, metavar="NAMES", help=f"comma-separated, of: {', '.join(PEERS)}"
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default 5)")
-    parser.add_argument("--write", action="store_true", help="put the tables into loadtest/PEERS.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into loadtest/PEERS.md and README.md")
     parser.add_argument(
         "--gateway-command", default=DEFAULT_COMMAND, metavar="COMMAND", help="another build of the gateway"
     )

@@ -1,4 +1,4 @@
-"""The part of `loadtest/PEERS.md` that a run writes."""
+"""The part of a document that a run writes."""
 
 from __future__ import annotations
 

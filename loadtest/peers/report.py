@@ -1,4 +1,4 @@
-"""Results → tables on the terminal, JSON for programs, Markdown for `loadtest/PEERS.md`."""
+"""Results → tables on the terminal, JSON for programs, Markdown for `loadtest/PEERS.md` and `README.md`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,21 @@ from rich.table import Table
 
 from loadtest.bench.servers import npm
 from loadtest.peers.plan import PeersPlan
-from loadtest.peers.results import Column, Figure, PeerRow, columns, kept_kib, losses, outcome, rows_of, slowdown
+from loadtest.peers.results import (
+    LATENCIES,
+    MEMORY,
+    OPENING,
+    Column,
+    Figure,
+    PeerRow,
+    columns,
+    cost,
+    kept_kib,
+    losses,
+    outcome,
+    rows_of,
+    slowdown,
+)
 from loadtest.peers.run import Outcome
 
 NEVER: Final = {
@@ -20,6 +34,8 @@ NEVER: Final = {
     "Centrifugo's batching by channel": "only in its commercial edition",
 }
 """What people may look for and this program cannot run."""
+NOT_SHORT: Final = ("gateway-lean", "centrifugo", "socket.io")
+"""Not in the short table: the gateway as nobody runs it, and others that are there in a better setting, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +82,7 @@ class Report:
         cells = [row.server, f"{row.empty_mib:,.0f} MiB"]
         for column in columns(self.plan.lanes.passes):
             figure = row.figures[column.heading]
-            cells.append((lost if figure.lost else "{}").format(_cell(column, figure)))
+            cells.append(_marked(column, figure, lost))
         return cells
 
     def stalled_lines(self) -> list[list[str]]:
@@ -97,14 +113,10 @@ def show(report: Report, console: Console) -> None:
 
 def markdown(report: Report) -> str:
     """The same for `loadtest/PEERS.md`."""
-    plan, machine = report.plan, report.machine
-    packages = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    plan = report.plan
     lines = [
-        f"Measured {report.date} on {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']},"
-        f" Python {machine['python']}; {packages}.",
-        f"{plan.lanes.connections:,} connections opened, then {plan.lanes.cost_connections:,} kept;"
-        f" {plan.lanes.rounds} rounds, medians. In brackets: the gateway's figure over that server's. **Bold: the"
-        " gateway loses.** ≥, ~: the clients' core was busy, it may be the limit.",
+        _measured_when(report),
+        _measured_how(report),
         "",
         *_markdown_table(report.headings(), [report.cells(row, "**{}**") for row in report.rows()]),
         "",
@@ -126,9 +138,44 @@ def markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
+def short(report: Report) -> str:
+    """What of it stands in `README.md`: the servers at their best, no p99.9, no memory of an empty one."""
+    passes = report.plan.lanes.passes
+    shown = [OPENING, MEMORY, *map(cost, passes), *LATENCIES[:2]]
+    headings = ["server", *(column.heading.replace("CPU per delivery, ", "CPU a delivery, ") for column in shown)]
+    lines = [
+        [row.server, *(_marked(column, row.figures[column.heading], "**{}**") for column in shown)]
+        for row in report.rows()
+        if row.server not in NOT_SHORT
+    ]
+    return "\n".join([f"{_measured_when(report)}", f"{_measured_how(report)}", "", *_markdown_table(headings, lines)])
+
+
 def peer_versions() -> dict[str, str]:
     """Of what comes from npm."""
     return {name: version for name in ("bun", "ws", "socket.io") if (version := npm.version(name))}
+
+
+def _measured_when(report: Report) -> str:
+    machine = report.machine
+    packages = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    return (
+        f"Measured {report.date} on {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']},"
+        f" Python {machine['python']}; {packages}."
+    )
+
+
+def _measured_how(report: Report) -> str:
+    lanes = report.plan.lanes
+    return (
+        f"{lanes.connections:,} connections opened, then {lanes.cost_connections:,} kept; {lanes.rounds} rounds,"
+        " medians. In brackets: the gateway's figure over that server's. **Bold: the gateway loses.** ≥, ~: the"
+        " clients' core was busy, it may be the limit."
+    )
+
+
+def _marked(column: Column, figure: Figure, lost: str) -> str:
+    return (lost if figure.lost else "{}").format(_cell(column, figure))
 
 
 def _cell(column: Column, figure: Figure) -> str:

@@ -15,7 +15,7 @@ from loadtest.bench.results import CostSample, LatencySample, Measured
 from loadtest.bench.stalling import Stalled
 from loadtest.peers.document import BEGIN, END, written
 from loadtest.peers.plan import FULL
-from loadtest.peers.report import NEVER, Report, markdown, show
+from loadtest.peers.report import NEVER, NOT_SHORT, Report, markdown, short, show
 from loadtest.peers.results import columns, kept_kib, losses, outcome, rows_of
 from loadtest.peers.run import Outcome
 
@@ -130,6 +130,15 @@ def test_the_document_names_what_is_missing_and_marks_losses() -> None:
     fastapi = next(line for line in text.splitlines() if line.startswith("| fastapi"))
     assert bun.count("**") == 2 * len(columns(PASSES))
     assert "**" not in fastapi
+
+
+def test_the_readme_has_the_servers_at_their_best_with_date_machine_and_losses() -> None:
+    text = short(report(GATEWAY, BETTER, WORSE, *(measured(name, 1.0) for name in NOT_SHORT)))
+    assert text.startswith("Measured 2026-11-28 on a processor, 2 cores")
+    assert [line.split(" | ")[0] for line in text.splitlines()[5:]] == ["| gateway", "| bun", "| fastapi"]
+    bun = next(line for line in text.splitlines() if line.startswith("| bun"))
+    assert bun.count("**") == 2 * (len(columns(PASSES)) - 1)
+    assert "p99.9" not in text
 
 
 def test_a_busy_client_is_marked() -> None:

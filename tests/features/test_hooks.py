@@ -112,7 +112,7 @@ def gateway(backend_port: int) -> Iterator[Gateway]:
     config = {
         "backend": backend | more,
         "namespaces": ROOM | {"log": {"publish_by": "backend", "history_size": 10, "history_ttl_s": 60.0}},
-        "keepalive": {"ping_interval_s": 0.5, "pong_timeout_s": 0.4},
+        "keepalive": {"ping_interval_s": 1.0, "pong_timeout_s": 0.9},
     }
     with serving(config) as gateway:
         yield gateway

@@ -191,9 +191,9 @@ async def test_a_worker_that_cannot_start_at_first_ends_the_start_with_its_reaso
 
 
 async def test_a_worker_that_is_never_ready_ends_the_start(gateway: FakeGateway) -> None:
-    gateway.start(behaviour="edge-1:unready", timing={"ready_timeout_s": 2})
+    gateway.start(behaviour="edge-1:unready", timing={"ready_timeout_s": 10})
     assert await gateway.exit_code() == 1
-    assert "worker edge-1 could not start (signal 9 (Killed)): not ready within 2 s" in gateway.log.read_text()
+    assert "worker edge-1 could not start (signal 9 (Killed)): not ready within 10 s" in gateway.log.read_text()
 
 
 async def test_a_worker_that_closes_its_link_and_goes_on_is_replaced(gateway: FakeGateway) -> None:

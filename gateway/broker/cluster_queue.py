@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.broker.commands import BATCH, Argument, CommandQueue, Fixed, Growing, meaning, settle
 from gateway.config.redis_url import Address
@@ -233,7 +234,10 @@ class ClusterQueue(CommandQueue):
                 if asking:
                     pipeline.execute_command("ASKING")
                 pipeline.execute_command(*waiting.command.arguments())
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            try:
+                answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            except AttributeError as error:  # redis-py, when the connection is closed just before it writes
+                raise RedisConnectionError("the connection was closed") from error
         return answers[1::2] if asking else answers
 
     async def _look_again(self, lane: _Lane) -> None:

@@ -23,6 +23,7 @@ from protocol.encodings import BINARY, ENCODINGS, JSON, MSGPACK, PROTOBUF, Encod
 from protocol.errors import DecodeError
 from protocol.replies import Join, Publication, PublishResult, Push, Reply, SubscribeResult
 from tests.support import strategies
+from tests.support.protobuf import framed, unframed
 
 each_encoding = pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.name)
 
@@ -116,10 +117,10 @@ def publication(data: Raw) -> Reply:
 @given(st.binary(min_size=1))
 def test_bytes_travel_unharmed_between_binary_encodings(payload: bytes) -> None:
     message = client_pb2.Command(id=1, publish=client_pb2.PublishRequest(channel="c", data=payload)).SerializeToString()
-    (command,) = PROTOBUF.decode_commands(_framed(message))
+    (command,) = PROTOBUF.decode_commands(framed(message))
     assert command.publish is not None
     assert isinstance(command.publish.data, Raw)
-    again = client_pb2.Reply.FromString(_unframed(PROTOBUF.encode_reply(publication(command.publish.data))))
+    again = client_pb2.Reply.FromString(unframed(PROTOBUF.encode_reply(publication(command.publish.data))))
     found = again.push.pub.data
     if found != payload:
         # A JSON document may lose line breaks between its parts, nothing else.
@@ -252,18 +253,6 @@ def test_only_json_is_text() -> None:
     assert [encoding.name for encoding in ENCODINGS if encoding.opcode == BINARY] == ["protobuf", "msgpack"]
 
 
-def _framed(message: bytes) -> bytes:
-    size, length = len(message), b""
-    while size > 0x7F:
-        length, size = length + bytes((size & 0x7F | 0x80,)), size >> 7
-    return length + bytes((size,)) + message
-
-
-def _unframed(frame: bytes) -> bytes:
-    position = next(index for index, byte in enumerate(frame) if byte < 0x80) + 1
-    return frame[position:]
-
-
 def test_the_generated_code_is_that_of_the_schema(tmp_path: Path) -> None:
     from grpc_tools import protoc
 
@@ -305,18 +294,18 @@ def as_protobuf_shows_it(struct: msgspec.Struct, message: type[Message]) -> dict
 
 @given(strategies.replies)
 def test_googles_reading_of_a_reply_is_the_same(reply: Reply) -> None:
-    message = client_pb2.Reply.FromString(_unframed(PROTOBUF.encode_reply(reply)))
+    message = client_pb2.Reply.FromString(unframed(PROTOBUF.encode_reply(reply)))
     assert json_format.MessageToDict(message, preserving_proto_field_name=True) == as_protobuf_shows_it(
         reply, client_pb2.Reply
     )
     again = text_format.Parse(text_format.MessageToString(message), client_pb2.Reply())
-    assert PROTOBUF.decode_replies(_framed(again.SerializeToString())) == [reply]
+    assert PROTOBUF.decode_replies(framed(again.SerializeToString())) == [reply]
 
 
 @given(strategies.commands)
 def test_googles_writing_of_a_command_is_understood(command: Command) -> None:
     message = json_format.ParseDict(as_protobuf_shows_it(command, client_pb2.Command), client_pb2.Command())
-    assert PROTOBUF.decode_commands(_framed(message.SerializeToString())) == [command]
+    assert PROTOBUF.decode_commands(framed(message.SerializeToString())) == [command]
 
 
 def is_of_bidirectional_transports(reply: Reply) -> bool:

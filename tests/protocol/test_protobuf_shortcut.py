@@ -26,6 +26,7 @@ from protocol.encodings.protobuf import ProtobufEncoding
 from protocol.encodings.protobuf_shortcut import shortcut
 from protocol.position import Position
 from tests.support import strategies
+from tests.support.protobuf import framed, unframed, varint
 
 quick = shortcut(Command, cast("Descriptor", client_pb2.Command.DESCRIPTOR))
 
@@ -50,9 +51,7 @@ def by_google(message: bytes) -> Command | None:
 
 
 def message_of(command: Command) -> bytes:
-    frame = PROTOBUF.encode_command(command)
-    start = next(index for index, byte in enumerate(frame) if byte < 0x80) + 1
-    return frame[start:]
+    return unframed(PROTOBUF.encode_command(command))
 
 
 def same_or_none(message: bytes, behind: bytes = b"") -> None:
@@ -133,18 +132,10 @@ numbers = st.binary(min_size=1, max_size=5).map(lambda raw: bytes(each | 0x80 fo
 """Varints, also with more bytes than they need."""
 
 
-def varint(number: int) -> bytes:
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*found, number])
-
-
 def field_bytes(field: tuple[int, int, bytes, bytes]) -> bytes:
     number, wire_type, value, content = field
     tag = varint(number << 3 | wire_type)
-    return tag + {0: value, 1: b"12345678", 2: varint(len(content)) + content, 5: b"1234"}[wire_type]
+    return tag + {0: value, 1: b"12345678", 2: framed(content), 5: b"1234"}[wire_type]
 
 
 @settings(max_examples=500)

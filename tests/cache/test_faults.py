@@ -13,7 +13,7 @@ from gateway.cache import AsyncCache, Draft
 from gateway.cache.request import digest_of
 from tests.cache.conftest import OPTIONS, Model, asked, until_landed
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 
 FRAIL = OPTIONS._replace(budget_s=0.1, breaker_failures=2, breaker_open_s=0.05, retry_for_s=0.5, local_ttl_s=0.0)
 """Asks Redis each time, and gives it up soon."""
@@ -132,11 +132,13 @@ async def test_once_redis_is_back_it_is_asked_again(redis_server: RedisServer) -
         await cache.get_or_compute(asked(), model.compute)
         await until_landed(cache)
         redis_server.start()
-        levels = []
-        while "redis" not in levels:
-            levels.append((await cache.get_or_compute(asked(), model.compute)).level)
+
+        async def redis_answers() -> bool:
+            level = (await cache.get_or_compute(asked(), model.compute)).level
             await until_landed(cache)
-            await asyncio.sleep(0.01)
+            return level == "redis"
+
+        await eventually(redis_answers, "it is asked again")
         assert not cache.stats().redis_away
 
 

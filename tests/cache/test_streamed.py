@@ -23,7 +23,7 @@ from gateway.cache.text import Ending, Text
 from gateway.streams import Streams
 from tests.cache.conftest import OPTIONS, Model, asked, until_landed
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 
 
 async def pieces(answer: Answer) -> str:
@@ -144,12 +144,15 @@ async def test_what_is_refused_every_time_is_refused_for_a_while_without_asking(
         assert model.asked == 1
         assert other.stats().kinds["prompt_response"].refusals == 2
         model.error = None
-        while True:
+
+        async def answered() -> Answer | None:
             try:
-                again = await other.get_or_stream(asked(), model.stream)
-                break
+                return await other.get_or_stream(asked(), model.stream)
             except AnswerRefused:
-                await asyncio.sleep(0.05)
+                return None
+
+        again = await eventually(answered, "the refusal is forgotten")
+        assert again is not None
         assert (again.level, await again.text()) == ("produced", "Because of Rayleigh.")
 
 

@@ -15,7 +15,7 @@ from gateway.control.demo_ask import AT_ONCE, OF_ONE, QUESTION_CHARACTERS, Askin
 from gateway.streams import Record, Streams
 from tests.control.conftest import Control
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 
 PATIENT = cache_options()._replace(budget_s=10.0)
 """For a busy machine: how long Redis may take is not what these tests are about."""
@@ -97,10 +97,13 @@ async def test_the_same_question_is_answered_once_whoever_asks(
     model.may_end.set()
     await records(streams, first["stream"])
     levels = set()
-    while not levels & {"redis", "local"}:  # until what is left of the flight has landed
+
+    async def landed() -> Any:
         again = (await ask(page, "why?")).json()
         levels.add(again["level"])
-        await asyncio.sleep(0.005)
+        return again if again["level"] in ("redis", "local") else None
+
+    again = await eventually(landed, "what is left of the flight has landed")
     assert levels <= {"coalesced", "redis", "local"}
     assert again["stream"] == first["stream"]
     assert model.asked == ["why?"]

@@ -142,13 +142,13 @@ def short(report: Report) -> str:
     """What of it stands in `README.md`: the servers at their best, no p99.9, no memory of an empty one."""
     passes = report.plan.lanes.passes
     shown = [OPENING, MEMORY, *map(cost, passes), *LATENCIES[:2]]
-    headings = ["server", *(column.heading.replace("CPU per delivery, ", "CPU a delivery, ") for column in shown)]
+    headings = ["server", *(column.heading for column in shown)]
     lines = [
         [row.server, *(_marked(column, row.figures[column.heading], "**{}**") for column in shown)]
         for row in report.rows()
         if row.server not in NOT_SHORT
     ]
-    return "\n".join([f"{_measured_when(report)}", f"{_measured_how(report)}", "", *_markdown_table(headings, lines)])
+    return "\n".join([_measured_when(report), _measured_how(report), "", *_markdown_table(headings, lines)])
 
 
 def peer_versions() -> dict[str, str]:

@@ -21,11 +21,11 @@ from websockets.server import ServerProtocol
 from gateway.edge.closed import log_closed
 from gateway.edge.handshake import Upgrade
 from gateway.edge.shared import Shared
-from gateway.edge.wire import take_apart, takes_in, write_pending
+from gateway.edge.wire import is_between_frames, send_close, take_apart, takes_in, whole_messages, write_pending
 from gateway.metrics import names
 from gateway.session import Session
 from protocol.codes import BAD_COMMAND, FORCE_RECONNECT, NO_PONG, SLOW, STALE, TRY_AGAIN_LATER, DisconnectCode
-from protocol.encodings import ENCODINGS, TEXT, Encoding
+from protocol.encodings import ENCODINGS, TEXT
 from protocol.errors import DecodeError
 from protocol.frames import PLAIN, Framing
 
@@ -45,6 +45,7 @@ def _ignore(_frames: bytes) -> None:
 
 class Connection(asyncio.Protocol):
     __slots__ = (
+        "_between",
         "_corked",
         "_fragments",
         "_open",
@@ -76,24 +77,19 @@ class Connection(asyncio.Protocol):
         peer: str,
     ) -> None:
         """Take over a socket whose handshake is done: `websocket` is in state OPEN, the response is written."""
-        self._shared = shared
-        self._ws = websocket
-        self._transport = transport
+        self._shared, self._ws, self._transport = shared, websocket, transport
         self._session: Session | None = None
         self._corked: list[bytes] | None = None
         self._fragments: bytearray | None = None
+        self._between = is_between_frames(websocket)  # two messages: the next one need not go through `websocket`
         self._open = True
-        self._slow = False
+        self._slow = self._paused = self._owes_pong = False
         self.deliver: Callable[[bytes], bool | None] = transport.write
-        self._paused = False
-        self._owes_pong = False
         self._unread = 0  # Pings in a row that were late.
-        self.slot = -1
-        self.framing: Framing = framing
-        self.encoding: Encoding = framing.encoding
+        self.slot, self.opened_at = -1, 0.0
+        self.framing, self.encoding = framing, framing.encoding
         self.native_ping, self.headers = upgrade.native_ping, upgrade.headers
         self.peer = peer
-        self.opened_at = 0.0
 
     def start(self) -> None:
         """Admit the client, or turn it away when the worker is full."""
@@ -116,9 +112,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._shared.counters[names.BYTES_IN] += len(data)
-        websocket = self._ws
-        websocket.receive_data(data)
-        self.events_received(websocket.events_received())
+        if self._between:
+            messages, data = whole_messages(data, self.encoding.opcode, self._shared.config.limits.message_bytes)
+            for message in messages:
+                self._message_received(message)
+        if data:
+            websocket = self._ws
+            websocket.receive_data(data)
+            self.events_received(websocket.events_received())
         if self._slow:
             # It asks and does not read the answers (pongs among them): no more questions until it has.
             self._transport.pause_reading()
@@ -129,6 +130,7 @@ class Connection(asyncio.Protocol):
             if isinstance(event, Frame):
                 self._frame_received(event)
         self._write_protocol_data()
+        self._between = self._open and self._fragments is None and is_between_frames(self._ws)
 
     def eof_received(self) -> bool | None:
         self._ws.receive_eof()
@@ -325,12 +327,12 @@ class Connection(asyncio.Protocol):
 
     def _shut(self) -> None:
         """Nothing of the session's leaves any more, from here on."""
-        self._open = False
+        self._open = self._between = False
         self.deliver = _ignore
 
     def _start_closing(self, disconnect: DisconnectCode) -> None:
         self._shut()
-        self._ws.send_close(disconnect.code, disconnect.reason)
+        send_close(self._ws, disconnect)
         self._shared.wheel.remove(self)
         self._shared.connects.met(self)
         if self._paused:

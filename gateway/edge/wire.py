@@ -1,4 +1,9 @@
-"""The protocol object of `websockets` on a transport: making one, writing what it wants to send, taking it apart."""
+"""The protocol object of `websockets` on a transport: making one, writing what it wants to send, taking it apart.
+
+Nearly all that clients send is a small message in one whole frame, in one read. `whole_messages` reads those, where the
+protocol object would not read them differently; everything else is for the protocol object: fragments, control frames,
+compressed ones, damage, and what arrives in pieces.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +14,33 @@ import socket
 import struct
 import termios
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from websockets.extensions import ServerExtensionFactory
 from websockets.protocol import State
 from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
 from websockets.typing import Subprotocol
 
+from protocol.codes import DisconnectCode
 from protocol.encodings import BY_SUBPROTOCOL
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
 
 UNANSWERED: Final = slice(2, 4)
 """`tcpi_retransmits` and `tcpi_probes` (a byte each) in Linux' `struct tcp_info`: sent again without any answer."""
+
+_FIN: Final = 0x80
+_MASKED: Final = 0x80
+_LEAST: Final = 6
+"""Bytes of the shortest masked frame."""
+_TWO_BYTES: Final = 126
+"""Length that says: the length is in the next two bytes (RFC 6455 §5.2)."""
+_WAITING: Final = StreamReader.at_eof.__code__
+"""Where the parser waits between two frames."""
 
 _silent: Final = logging.getLogger("gateway.websockets")
 _silent.setLevel(logging.CRITICAL)
@@ -40,6 +61,43 @@ def make_protocol(
     `extensions`: what it may agree on in a handshake.
     """
     return _Protocol(state=state, max_size=message_bytes, logger=_silent, extensions=extensions or None)
+
+
+def is_between_frames(websocket: ServerProtocol) -> bool:
+    """Whether the protocol object waits for the first byte of a frame. False when that cannot be told."""
+    waiting: Any = websocket.parser
+    while (inner := waiting.gi_yieldfrom) is not None:
+        waiting = inner
+    return waiting.gi_code is _WAITING
+
+
+def whole_messages(data: bytes, opcode: int, most_bytes: int) -> tuple[list[bytes], bytes]:
+    """The messages that `data` begins with, each in one whole frame of this opcode, and the rest of `data`.
+
+    The rest is empty, or begins with something else, with a frame that is not all there, or with a message of more than
+    `most_bytes` or 64 KiB.
+    """
+    found = []
+    position, end, ordinary = 0, len(data), opcode | _FIN
+    while end - position >= _LEAST and data[position] == ordinary:
+        size, start = data[position + 1] - _MASKED, position + 2
+        if size == _TWO_BYTES:
+            size, start = data[start] << 8 | data[start + 1], start + 2
+        elif not 0 <= size < _TWO_BYTES:
+            break
+        masked = start + 4
+        behind = masked + size
+        if behind > end or size > most_bytes:
+            break
+        found.append(apply_mask(data[masked:behind], data[start:masked]))
+        position = behind
+    return found, data[position:] if position else data
+
+
+def send_close(websocket: ServerProtocol, disconnect: DisconnectCode) -> None:
+    """Unless the protocol object closes already: it found damage behind the message that is answered with this."""
+    if websocket.state is State.OPEN:
+        websocket.send_close(disconnect.code, disconnect.reason)
 
 
 def write_pending(transport: asyncio.Transport, websocket: ServerProtocol) -> bool:

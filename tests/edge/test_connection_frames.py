@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Opcode
+from websockets.protocol import Protocol, Side, State
 
 from gateway.metrics import names
 from tests.support.edge import EdgeWorld, Peer
@@ -74,6 +75,78 @@ async def test_several_frames_in_one_read_are_several_messages_in_order() -> Non
     peer = await EdgeWorld().connected()
     peer.feed(frame(pings(2).encode()) + frame(pings(3).encode()))
     assert peer.replies() == answered(2, 3)
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of what protocol objects are given to read, past the handshake."""
+    sizes: list[int] = []
+    receive = Protocol.receive_data
+
+    def receive_data(protocol: Protocol, data: bytes) -> None:
+        if protocol.side is Side.SERVER and protocol.state is State.OPEN:
+            sizes.append(len(data))
+        receive(protocol, data)
+
+    monkeypatch.setattr(Protocol, "receive_data", receive_data)
+    return sizes
+
+
+async def test_whole_messages_do_not_go_through_the_protocol_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = count_reads(monkeypatch)
+    peer = await EdgeWorld().connected()
+    peer.send(pings(2))
+    peer.feed(frame(pings(3).encode()) + frame(pings(*range(4, 14)).encode()))
+    assert peer.replies() == answered(*range(2, 14))
+    assert sizes == [], "not even the first one"
+    peer.send(b"hello", Opcode.PING)
+    whole = frame(pings(14).encode())
+    peer.feed(whole[:9])
+    peer.feed(whole[9:])
+    assert sizes == [11, 9, len(whole) - 9]
+    peer.news()
+    peer.send(pings(15))
+    assert peer.replies() == answered(15)
+    assert sizes == [11, 9, len(whole) - 9], "it is between two frames again"
+
+
+frames = st.builds(
+    lambda opcode, data, fin, rsv: frame(data[:125] if opcode >= Opcode.CLOSE else data, opcode, fin=fin, rsv=rsv),
+    st.sampled_from([Opcode.TEXT, Opcode.TEXT, Opcode.CONT, Opcode.PING, Opcode.PONG, Opcode.BINARY, Opcode.CLOSE]),
+    st.sampled_from([b"", b"{", pings(2).encode(), pings(*range(3, 23)).encode(), b"x" * 70_000]),
+    st.booleans(),
+    st.sampled_from([0, 0, 0, 4]),
+)
+
+
+@given(stream=st.lists(frames, max_size=5), cut=st.integers(1, 300), damage=st.none() | st.integers(0, 300))
+@settings(max_examples=150, deadline=None)
+def test_a_connection_says_the_same_when_everything_goes_through_the_protocol_object(
+    stream: list[bytes], cut: int, damage: int | None
+) -> None:
+    if damage is not None and stream:
+        last = bytearray(stream[-1])
+        last[damage % len(last)] ^= 0x41
+        stream[-1] = bytes(last)
+
+    async def said(*, always: bool) -> bytes:
+        peer = await EdgeWorld().connected()
+        before = len(peer.answer)
+        for part in (part for whole in stream for part in (whole[:cut], whole[cut:])):
+            if always:
+                peer.connection._between = False
+            if part:
+                peer.feed(part)
+        return peer.answer[before:]
+
+    assert asyncio.run(said(always=True)) == asyncio.run(said(always=False))
+
+
+async def test_a_bad_command_with_damage_behind_it_is_answered_and_nothing_else_happens() -> None:
+    for before in (b"", frame(b"hello", Opcode.PING)):  # the second time the protocol object reads all of it
+        peer = await EdgeWorld().connected()
+        peer.feed(before + frame(b"") + frame(b"", fin=False) + frame(b"", fin=False))
+        assert peer.close is not None
+        assert peer.close[0] in (3501, 1002)
 
 
 def pieces(peer: Peer, first: str, second: str, opcode: int = Opcode.CONT) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
@@ -190,10 +190,16 @@ class Channel:
     def audience(self) -> Audience:
         """The receivers by form. Kept until somebody comes or goes."""
         if self._audience is None:
-            groups: dict[tuple[Framing, int], list[Receiver]] = {}
+            plain: defaultdict[Framing, list[Receiver]] = defaultdict(list)
+            shaped: defaultdict[tuple[Framing, int], list[Receiver]] = defaultdict(list)
             shapes = self.shapes
             for receiver in self.receivers:
-                form = (receiver.framing, shapes.get(receiver, forms.DEFAULT))
-                groups.setdefault(form, []).append(receiver)
-            self._audience = tuple((*form, tuple(receivers)) for form, receivers in groups.items())
+                if receiver in shapes:
+                    shaped[receiver.framing, shapes[receiver]].append(receiver)
+                else:
+                    plain[receiver.framing].append(receiver)
+            self._audience = (
+                *((framing, forms.DEFAULT, tuple(receivers)) for framing, receivers in plain.items()),
+                *((*form, tuple(receivers)) for form, receivers in shaped.items()),
+            )
         return self._audience

@@ -58,6 +58,11 @@ class Fanout:
         self._active: deque[_Pass] = deque()
         self._scheduled = False
 
+    @property
+    def delivering(self) -> bool:
+        """Whether passes are under way."""
+        return self._scheduled
+
     def follow(self, channel: str, client: str) -> None:
         """A client of this worker publishes now: measure how long that takes to the sockets, one at a time."""
         if self._latency is not None:

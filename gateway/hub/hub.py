@@ -213,6 +213,11 @@ class Hub:
         if channel.idle:
             self._channels.pop(channel.redis_name, None)
 
+    @property
+    def delivering(self) -> bool:
+        """Whether publications are on their way to receivers."""
+        return self._fanout.delivering
+
     def follow(self, channel: str, client: str) -> None:
         """A client of this worker publishes: see how long it takes to the sockets."""
         self._fanout.follow(channel, client)

@@ -274,7 +274,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 hub.run(),
                 control.run(),
                 hooks.run(),
-                shared.wheel.run(),
+                shared.wheel.run(lambda: hub.delivering),
                 canary.run(),
                 pace.run(),
                 *((user_limit.run(),) if config.limits.connections_per_user else ()),

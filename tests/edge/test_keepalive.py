@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import selectors
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from math import ceil
 from random import Random
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.edge import KeepaliveWheel
+from gateway.edge.keepalive import WAIT_STEP_S
 
 
 class FakePinged:
@@ -229,3 +233,67 @@ def test_without_a_maximum_age_nobody_grows_old() -> None:
     wheel.add(connection)
     turn(wheel, 10_000, connection)
     assert not connection.old
+
+
+class JumpingSelector(selectors.DefaultSelector):
+    """Nobody waits: where a loop would sleep, its clock jumps."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+class NotingWheel(KeepaliveWheel):
+    """Notes when it ticks."""
+
+    def __init__(self, interval_s: float) -> None:
+        super().__init__(interval_s, interval_s / 3, lambda: 0.0)
+        self.times: list[float] = []
+
+    def tick(self) -> None:
+        self.times.append(asyncio.get_running_loop().time())
+        super().tick()
+
+
+def ticks_of(interval_s: float, seconds: float, delivering: Callable[[float], bool]) -> NotingWheel:
+    """A wheel that ran for so long by its loop's clock; `delivering` tells for each moment if there is something to."""
+    selector = JumpingSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.now  # type: ignore[method-assign]
+    wheel = NotingWheel(interval_s)
+
+    async def run() -> None:
+        running = asyncio.create_task(wheel.run(lambda: delivering(selector.now)))
+        await asyncio.sleep(seconds)
+        running.cancel()
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(run())
+    return wheel
+
+
+def test_pings_wait_while_messages_are_delivered_and_go_on_where_they_stopped() -> None:
+    wheel = ticks_of(25.0, 30.0, lambda now: 10.0 < now < 11.5)
+    held_up = [later - earlier for earlier, later in pairwise(wheel.times) if later - earlier > 1.5 * wheel.tick_s]
+    assert len(held_up) == 1
+    assert held_up[0] == pytest.approx(1.5 + wheel.tick_s / 2, abs=wheel.tick_s)
+    assert not [at for at in wheel.times if 10.01 < at < 11.5]
+    assert len(wheel.times) == pytest.approx((30.0 - held_up[0]) / wheel.tick_s, abs=2)
+
+
+@pytest.mark.parametrize(("interval_s", "wait_s"), [(25.0, 3.0), (250.0, 3.0), (8.0, 1.0), (1.0, 0.125)])
+def test_a_ping_is_never_late_by_more_than_twice_the_longest_wait(interval_s: float, wait_s: float) -> None:
+    wheel = ticks_of(interval_s, 6 * interval_s, lambda _now: True)
+    count = round(interval_s / wheel.tick_s)
+    turns = [later - earlier for earlier, later in zip(wheel.times, wheel.times[count:], strict=False)]
+    assert turns
+    assert max(turns) <= interval_s + 2 * wait_s + WAIT_STEP_S
+    assert min(turns) >= interval_s + wait_s / 2, "deliveries go first all the time"
+
+
+def test_a_wheel_that_waited_for_deliveries_gives_as_much_time_for_pongs() -> None:
+    wheel = ticks_of(25.0, 60.0, lambda now: 30.0 < now < 32.0)
+    gaps = [later - earlier for earlier, later in pairwise(wheel.times)]
+    assert min(gaps) == pytest.approx(wheel.tick_s), "no tick is made up"

@@ -49,6 +49,7 @@ class Clients:
         self._next: list[int] = []
         self._tails: dict[int, bytes] = {}
         self._seen: dict[int, tuple[bytes, Chunk]] = {}
+        self._ping = self._pong = b""  # the last chunk that was nothing but a ping, and its answer
         self._recorded_group = -1
         self._latencies_ns = array("q")
         self._paused: set[int] = set()
@@ -91,6 +92,7 @@ class Clients:
     def step(self, timeout_s: float) -> bool:
         """Wait for events and handle one batch. The hot path: once a delivery. False = there were none."""
         handlers, read, seen, tails, following = self._handlers, os.read, self._seen, self._tails, self._next
+        recorded, note, now_ns = self._recorded_group, self._latencies_ns.append, time.monotonic_ns
         batch = self._epoll.poll(timeout_s, EVENTS_PER_STEP)
         for fd, events in batch:
             if fd in handlers:
@@ -106,9 +108,13 @@ class Clients:
             known = seen.get(len(data))
             if known is not None and known[0] == data and fd not in tails:
                 chunk = known[1]
-                if following[fd] == chunk.first and self._recorded_group != chunk.group:
+                if following[fd] == chunk.first:
                     following[fd] = chunk.last + 1
                     self.received[chunk.group] += chunk.messages
+                    if chunk.group == recorded:
+                        now = now_ns()
+                        for time_ns in chunk.times_ns:
+                            note(now - time_ns)
                 else:
                     self._count(fd, chunk)
             elif data:
@@ -170,6 +176,9 @@ class Clients:
     def _take(self, fd: int, data: bytes) -> None:
         """Parse bytes that are not the same as the last ones of this length."""
         whole = self._tails.pop(fd, b"") + data
+        if whole == self._ping:
+            self._answer(fd, self._pong)
+            return
         try:
             chunk = parse(whole)
         except ChunkError as error:
@@ -184,12 +193,17 @@ class Clients:
         if chunk.documents:
             self.wrong[f"unexpected: {chunk.documents[0][:120]!r}"] += 1
         if chunk.answers:
-            try:
-                self._sockets[fd].send(chunk.answers)
-            except OSError as error:
-                self._lose(fd, f"a ping could not be answered: {error.strerror}")
+            if not (chunk.messages or chunk.documents or chunk.closed or chunk.tail):
+                self._ping, self._pong = whole, chunk.answers
+            self._answer(fd, chunk.answers)
         if chunk.closed:
             self._lose(fd, f"closed by the server with code {chunk.closed}")
+
+    def _answer(self, fd: int, pong: bytes) -> None:
+        try:
+            os.write(fd, pong)
+        except OSError as error:
+            self._lose(fd, f"a ping could not be answered: {error.strerror}")
 
     def _count(self, fd: int, chunk: Chunk) -> None:
         missing = chunk.first - self._next[fd] if self._next[fd] != ANY else 0

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             channels=min(options.channels, plan.connections),
             broadcasts=options.broadcasts,
             rest_s=options.rest,
+            pause_s=options.pause,
             memory_reserve_bytes=options.memory_reserve * MIB,
             ping_interval_s=options.ping_interval or plan.ping_interval_s,
         )
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=0, help="of the gateway (default: as many as it takes)")
     parser.add_argument("--channels", type=int, default=1, help="each client is subscribed to one of so many")
     parser.add_argument("--broadcasts", type=int, default=5)
+    parser.add_argument(
+        "--pause", type=float, default=10.0, metavar="SECONDS", help="between broadcasts (default 10); 0 = no pause"
+    )
     parser.add_argument("--rest", type=float, default=30.0, metavar="SECONDS", help="without traffic (default 30)")
     parser.add_argument(
         "--ping-interval", type=float, default=0.0, metavar="SECONDS", help="default: 25, or 4,000 pings/s"

@@ -54,7 +54,7 @@ def points(files: int, divisor: int = 1) -> Iterator[tuple[str, Plan]]:
 def _plan(connections: int, channels: int, workers: int, files: int) -> Plan:
     plan = plan_for(connections, files, workers=workers, cores=FEWEST_WORKERS)
     broadcasts = min(50, max(5, DELIVERIES // connections))
-    return replace(plan, channels=channels, broadcasts=broadcasts, rest_s=0.0)
+    return replace(plan, channels=channels, broadcasts=broadcasts, rest_s=0.0, pause_s=0.0)
 
 
 def row_of(curve: str, plan: Plan, results: Results | None, problem: str = "") -> dict[str, str]:

@@ -23,7 +23,8 @@ IN_FLIGHT: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. Times in seconds, memory in bytes. `channels`: each client is subscribed to one of so many."""
+    """One run. Times in seconds, memory in bytes. `channels`: each client is subscribed to one of so many.
+    `pause_s` is before each broadcast but the first: it finds the gateway as at rest; 0 = one behind the other."""
 
     connections: int
     workers: int
@@ -34,6 +35,7 @@ class Plan:
     batch: int = 500
     broadcasts: int = 5
     rest_s: float = 30.0
+    pause_s: float = 10.0
     memory_reserve_bytes: int = 2 << 30
 
     def shares(self) -> list[int]:

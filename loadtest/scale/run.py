@@ -18,7 +18,7 @@ from loadtest.bench.stages import Stages
 from loadtest.scale.limits import read_limits
 from loadtest.scale.plan import Plan
 from loadtest.scale.results import Results, broadcast_of
-from loadtest.scale.shares import CpuMeter
+from loadtest.scale.shares import CpuMeter, together
 from loadtest.scale.site import Site, everywhere, started
 from loadtest.scale.swarm import Swarm, free_memory
 
@@ -104,14 +104,17 @@ def _rest(results: Results, swarm: Swarm, meter: CpuMeter, stages: Stages) -> No
 
 
 def _broadcast(results: Results, site: Site, swarm: Swarm, meter: CpuMeter) -> None:
-    """The messages one after another, each once everybody has the last one; over all of them the CPU is taken."""
+    """The messages one after another, each once everybody has the last one; while they are on their way, the CPU is
+    taken."""
     source = RedisSource(site.redis_path, site.target["channels"])
     deadline_s = max(BROADCAST_DEADLINE_S, results.grown.connections / BROADCAST_CLIENTS_PER_S)
+    used = []
     try:
-        meter.begin()
         for sequence in range(results.plan.broadcasts):
+            time.sleep(results.plan.pause_s if sequence else 0.0)
             before = [each["received"] for each in swarm.ask("listen")]
             held = [each["connections"] for each in swarm.ask("state")]
+            meter.begin()
             begin_ns = time.monotonic_ns()
             one = message(begin_ns, sequence, WIDE)
             for channel in range(len(site.target["channels"])):
@@ -121,8 +124,9 @@ def _broadcast(results: Results, site: Site, swarm: Swarm, meter: CpuMeter) -> N
                 for received, connections in zip(before, held, strict=True)
             ]
             heard = swarm.ask_each("hear", orders)
+            used.append(meter.end())
             results.broadcasts.append(broadcast_of(sum(held), (each["times_ms"] for each in heard)))
-        results.delivering = meter.end()
+        results.delivering = together(used) if used else None
         source.read_answers()
     finally:
         source.close()

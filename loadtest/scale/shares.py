@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +41,22 @@ class Shares:
     def disturbed(self) -> bool:
         """Whether other programs have used too much of the machine."""
         return self.others > FOREIGN_SHARE * self.cores
+
+
+def together(parts: Sequence[Shares]) -> Shares:
+    """Over several stretches of time, at least one, with the same roles."""
+    seconds = sum(each.seconds for each in parts)
+
+    def mean(used: Iterable[float]) -> float:
+        return sum(cores * each.seconds for cores, each in zip(used, parts, strict=True)) / seconds
+
+    roles = parts[0].by_role
+    return Shares(
+        seconds,
+        parts[0].cores,
+        {role: mean(each.by_role[role] for each in parts) for role in roles},
+        mean(each.others for each in parts),
+    )
 
 
 class CpuMeter:

@@ -99,6 +99,28 @@ def test_a_ping_is_answered(clients: Clients, pair: Pair) -> None:
     assert pair.server.recv(100) == masked(PONG, b"?") + masked(TEXT, b"{}")
 
 
+def test_the_same_ping_again_is_answered_and_another_one_with_its_own_answer(clients: Clients, pair: Pair) -> None:
+    for ping, pong in [(b"a", b"a"), (b"a", b"a"), (b"b", b"b"), (b"a", b"a")]:
+        pair.server.sendall(unmasked(PING, ping))
+        clients.step(1)
+        assert pair.server.recv(100) == masked(PONG, pong)
+    pair.server.sendall(unmasked(PING, b"a") + unmasked(TEXT, message(1, 0, 0)))
+    clients.step(1)
+    assert pair.server.recv(100) == masked(PONG, b"a")
+    assert (clients.received, dict(clients.wrong)) == ([1, 0], {})
+
+
+def test_half_a_ping_is_answered_when_it_is_whole(clients: Clients, pair: Pair) -> None:
+    ping = unmasked(PING, b"abc")
+    for _ in range(2):
+        pair.server.sendall(ping[:3])
+        clients.step(1)
+        pair.server.sendall(ping[3:])
+        clients.step(1)
+        assert pair.server.recv(100) == masked(PONG, b"abc")
+    assert not clients.wrong
+
+
 def test_a_connection_that_the_server_ends_is_noticed(clients: Clients, pair: Pair) -> None:
     pair.server.close()
     clients.step(1)

@@ -14,7 +14,7 @@ from loadtest.scale.curves import main as curves
 from loadtest.scale.limits import Limit, tcp_pages
 from loadtest.scale.plan import MAX_GENERATORS, PER_GENERATOR, addresses_of, plan_for
 from loadtest.scale.results import Broadcast, Results, Verdict, broadcast_of
-from loadtest.scale.shares import Shares, busy_s
+from loadtest.scale.shares import Shares, busy_s, together
 from loadtest.scale.site import parse_samples
 from loadtest.scale.swarm import Grown
 
@@ -64,6 +64,14 @@ def test_what_generators_have_heard_is_put_together() -> None:
     seen = broadcast_of(5, [[[10, 2], [30, 1]], [[20, 1]]])
     assert seen == Broadcast(expected=5, received=4, p50_ms=10, p99_ms=30, last_ms=30)
     assert broadcast_of(5, [[], []]).received == 0
+
+
+def test_cpu_of_several_stretches_of_time_is_put_together() -> None:
+    short, long = Shares(1.0, 2, {"gateway": 2.0}, 0.0), Shares(3.0, 2, {"gateway": 1.0}, 0.4)
+    both = together([short, long])
+    assert (both.seconds, both.cores) == (4.0, 2)
+    assert (both.by_role["gateway"], both.others) == (pytest.approx(1.25), pytest.approx(0.3))
+    assert together([short]) == short
 
 
 def results(**others: object) -> Results:
@@ -150,7 +158,20 @@ def test_a_small_run_holds_its_clients_and_broadcasts_to_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "scale.json"
-    arguments = ["--connections", "200", "--rest", "0.5", "--broadcasts", "3", "--channels", "7", "--json", str(file)]
+    arguments = [
+        "--connections",
+        "200",
+        "--rest",
+        "0.5",
+        "--broadcasts",
+        "3",
+        "--pause",
+        "0.1",
+        "--channels",
+        "7",
+        "--json",
+        str(file),
+    ]
     status = main(arguments)
     said = capsys.readouterr().out
     assert status in (Verdict.PASSED, Verdict.NOT_JUDGED), said

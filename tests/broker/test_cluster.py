@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Collection, Iterator
 
 import pytest
+from redis.asyncio.connection import AbstractConnection
 from redis.crc import key_slot
 
 from gateway.broker import ChannelLog, CommandQueue, Connection, keep_functions
@@ -225,6 +226,22 @@ async def test_a_master_that_dies_is_replaced(world: World, fleet: ClusterFleet)
     for each in CHANNELS:
         await world.reaches(each, b"after")
     dies.start()
+
+
+async def test_a_connection_that_is_closed_before_it_is_written_to_fails_only_what_it_would_have_carried(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.queue.submit("SET", "key", "1")
+    send = AbstractConnection.send_packed_command
+
+    async def closed(*_: object, **__: object) -> None:
+        monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
+        raise AttributeError("'NoneType' object has no attribute 'writelines'")  # what redis-py does then
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", closed)
+    with pytest.raises(BrokerUnavailable, match="closed"):
+        await world.queue.submit("SET", "key", "2")
+    assert await world.queue.submit("GET", "key") == b"1"
 
 
 async def test_a_cluster_that_is_not_there_fails_what_waits() -> None:

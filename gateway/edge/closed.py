@@ -12,14 +12,16 @@ def log_closed(
     shared: Shared,
     session: Session,
     *,
-    websocket: ServerProtocol,
+    websocket: ServerProtocol | None,
     peer: str,
     opened_at: float,
     error: Exception | None,
 ) -> None:
     """Say who has left, with which code, and who was first to close."""
-    close = websocket.close_sent or websocket.close_rcvd
-    first = "client" if websocket.close_rcvd_then_sent else "gateway" if websocket.close_sent else "network"
+    close, first = None, "network"
+    if websocket is not None:
+        close = websocket.close_sent or websocket.close_rcvd
+        first = "client" if websocket.close_rcvd_then_sent else "gateway" if websocket.close_sent else "network"
     shared.log.info(
         "connection closed",
         client=session.client,

@@ -12,16 +12,16 @@ States: open → closing → closed. The session is closed first, then the socke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
-from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
 from gateway.edge.closed import log_closed
 from gateway.edge.handshake import Upgrade
+from gateway.edge.messages import MessageReader
 from gateway.edge.shared import Shared
-from gateway.edge.wire import is_between_frames, send_close, take_apart, takes_in, whole_messages, write_pending
+from gateway.edge.wire import send_close, take_apart, takes_in, write_pending
 from gateway.metrics import names
 from gateway.session import Session
 from protocol.codes import BAD_COMMAND, FORCE_RECONNECT, NO_PONG, SLOW, STALE, TRY_AGAIN_LATER, DisconnectCode
@@ -43,22 +43,16 @@ def _ignore(_frames: bytes) -> None:
     """`deliver` of a connection that is closing: it is neither slow nor there."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(MessageReader):
     __slots__ = (
-        "_between",
         "_corked",
-        "_fragments",
-        "_open",
         "_owes_pong",
         "_paused",
         "_session",
-        "_shared",
         "_slow",
         "_transport",
         "_unread",
-        "_ws",
         "deliver",
-        "encoding",
         "framing",
         "headers",
         "native_ping",
@@ -71,23 +65,22 @@ class Connection(asyncio.Protocol):
         self,
         shared: Shared,
         transport: asyncio.Transport,
-        websocket: ServerProtocol,
+        websocket: ServerProtocol | None,
         upgrade: Upgrade,
         framing: Framing,
         peer: str,
     ) -> None:
-        """Take over a socket whose handshake is done: `websocket` is in state OPEN, the response is written."""
-        self._shared, self._ws, self._transport = shared, websocket, transport
+        """Take over a socket whose handshake is done; the response is written. `websocket` is in state OPEN, None = it
+        would be as a new one is."""
+        super().__init__(shared, websocket, framing.encoding)
+        self._transport = transport
         self._session: Session | None = None
         self._corked: list[bytes] | None = None
-        self._fragments: bytearray | None = None
-        self._between = is_between_frames(websocket)  # two messages: the next one need not go through `websocket`
-        self._open = True
         self._slow = self._paused = self._owes_pong = False
         self.deliver: Callable[[bytes], bool | None] = transport.write
         self._unread = 0  # Pings in a row that were late.
         self.slot, self.opened_at = -1, 0.0
-        self.framing, self.encoding = framing, framing.encoding
+        self.framing = framing
         self.native_ping, self.headers = upgrade.native_ping, upgrade.headers
         self.peer = peer
 
@@ -111,31 +104,10 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol.
 
     def data_received(self, data: bytes) -> None:
-        self._shared.counters[names.BYTES_IN] += len(data)
-        if self._between:
-            messages, data = whole_messages(data, self.encoding.opcode, self._shared.config.limits.message_bytes)
-            for message in messages:
-                self._message_received(message)
-        if data:
-            websocket = self._ws
-            websocket.receive_data(data)
-            self.events_received(websocket.events_received())
+        super().data_received(data)
         if self._slow:
             # It asks and does not read the answers (pongs among them): no more questions until it has.
             self._transport.pause_reading()
-
-    def events_received(self, events: Sequence[object]) -> None:
-        """What the protocol object has read."""
-        for event in events:
-            if isinstance(event, Frame):
-                self._frame_received(event)
-        self._write_protocol_data()
-        self._between = self._open and self._fragments is None and is_between_frames(self._ws)
-
-    def eof_received(self) -> bool | None:
-        self._ws.receive_eof()
-        self._write_protocol_data()
-        return None
 
     def pause_writing(self) -> None:
         """The send budget is used up."""
@@ -167,41 +139,21 @@ class Connection(asyncio.Protocol):
             log_closed(shared, self._session, websocket=self._ws, peer=self.peer, opened_at=self.opened_at, error=exc)
             self._session = None
         self._corked = self._fragments = None
-        take_apart(self._ws)
+        if self._ws is not None:
+            take_apart(self._ws)
         shared.left(self.peer)
 
-    # Frames.
+    # What is read (gateway.edge.messages).
 
-    def _frame_received(self, event: Frame) -> None:
-        opcode = event.opcode
-        if opcode is Opcode.PING or opcode is Opcode.CLOSE:
-            if opcode is Opcode.CLOSE and self._session is not None:
-                self._shut()
-                self._session.closed("closed by the client")
-            return
-        if opcode is Opcode.PONG:
-            if self.native_ping:
-                self._owes_pong = False
-            self._unread = 0
-            return
-        if opcode is Opcode.CONT or not event.fin:
-            # A message in pieces. Its size is bounded by the protocol object.
-            if self._fragments is None:
-                self._fragments = bytearray()
-            if opcode is not Opcode.CONT and int(opcode) != self.encoding.opcode:
-                self._wrong_type()
-                return
-            self._fragments += event.data
-            if not event.fin:
-                return
-            payload = bytes(self._fragments)
-            self._fragments = None
-        elif int(opcode) != self.encoding.opcode:
-            self._wrong_type()
-            return
-        else:
-            payload = bytes(event.data)
-        self._message_received(payload)
+    def _close_received(self) -> None:
+        if self._session is not None:
+            self._shut()
+            self._session.closed("closed by the client")
+
+    def _pong_received(self) -> None:
+        if self.native_ping:
+            self._owes_pong = False
+        self._unread = 0
 
     def _wrong_type(self) -> None:
         kind = "text" if self.encoding.opcode == TEXT else "binary"
@@ -239,7 +191,7 @@ class Connection(asyncio.Protocol):
             self._session.closed(reason)
         if self._open:
             self._shut()
-            self._ws.fail(code, reason)
+            self._websocket.fail(code, reason)
             self._write_protocol_data()
 
     # What the session asks for (gateway.session.Outlet).
@@ -332,7 +284,7 @@ class Connection(asyncio.Protocol):
 
     def _start_closing(self, disconnect: DisconnectCode) -> None:
         self._shut()
-        send_close(self._ws, disconnect)
+        send_close(self._websocket, disconnect)
         self._shared.wheel.remove(self)
         self._shared.connects.met(self)
         if self._paused:
@@ -341,10 +293,11 @@ class Connection(asyncio.Protocol):
 
     def _write_protocol_data(self) -> None:
         """Write what the protocol object wants to send; note when it wants to end the connection."""
-        end = write_pending(self._transport, self._ws)
-        if self._ws.close_expected() or end:
+        websocket = self._websocket
+        end = write_pending(self._transport, websocket)
+        if websocket.close_expected() or end:
             self._shut()
             if self not in self._shared.closings:
                 self._shared.closings.start(self)
-        if end and self._session is not None and self._ws.parser_exc is not None:
-            self._session.closed(str(self._ws.parser_exc))
+        if end and self._session is not None and websocket.parser_exc is not None:
+            self._session.closed(str(websocket.parser_exc))

@@ -195,8 +195,9 @@ class Opening(asyncio.Protocol):
         if names_kept := self._shared.config.backend.headers:
             upgrade = upgrade._replace(headers=keep(fields_of(request.block), names_kept))
         subprotocol = upgrade.encoding.subprotocol if request.offered else None
-        websocket = make_protocol(OPEN, self._shared.config.limits.message_bytes)
+        websocket = None
         if agreed is not None:
+            websocket = make_protocol(OPEN, self._shared.config.limits.message_bytes)
             websocket.extensions = [agreed[1]]
         self._transport.write(accepting_response(request.key, subprotocol, agreed[0] if agreed is not None else ""))
         self._hand_over(websocket, upgrade)
@@ -223,11 +224,13 @@ class Opening(asyncio.Protocol):
         websocket.send_response(response)
         self._shared.handshakes.met(self)
 
-    def _hand_over(self, websocket: ServerProtocol, upgrade: Upgrade) -> Connection:
+    def _hand_over(self, websocket: ServerProtocol | None, upgrade: Upgrade) -> Connection:
         self._shared.handshakes.met(self)
         self._ws = None
         self._entered = False
-        framing = self._shared.compression.framing(upgrade.encoding, websocket.extensions)
+        framing = self._shared.compression.framing(
+            upgrade.encoding, websocket.extensions if websocket is not None else ()
+        )
         peer = f"{self._host}:{self._port}" if self._host else ""
         connection = Connection(self._shared, self._transport, websocket, upgrade, framing, peer)
         self._transport.set_protocol(connection)

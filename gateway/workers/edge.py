@@ -76,7 +76,7 @@ LARGE_ANSWERS: Final = 16
 async def main(link: WorkerEnd, config: Config) -> None:
     spec = link.spec
     clock = SystemClock()
-    log = get_logger()
+    log = get_logger().bind()  # once: the proxy would look for its logger in each call
     table = CounterTable(spec.counters_fd, spec.counters_rows)
     counters = table.row(spec.slot)
     latency = (

@@ -64,8 +64,9 @@ def run(plan: Plan, stages: Stages, command: str = DEFAULT_COMMAND) -> Results:
         meter = CpuMeter({"gateway": site.edge_pids(), "generators": swarm.pids, "redis": [site.redis.process.pid]})
         _grow(results, site, swarm, meter, stages)
         _rest(results, swarm, meter, stages)
-        with stages.stage(f"{plan.broadcasts} broadcasts to {results.grown.connections:,} clients"):
-            _broadcast(results, site, swarm, meter)
+        if plan.broadcasts:
+            with stages.stage(f"{plan.broadcasts} broadcasts to {results.grown.connections:,} clients"):
+                _broadcast(results, site, swarm, meter)
         results.limits = read_limits(site.redis_path)
         state = swarm.ask("state")
         results.left = sum(each["connections"] for each in state)
@@ -126,7 +127,7 @@ def _broadcast(results: Results, site: Site, swarm: Swarm, meter: CpuMeter) -> N
             heard = swarm.ask_each("hear", orders)
             used.append(meter.end())
             results.broadcasts.append(broadcast_of(sum(held), (each["times_ms"] for each in heard)))
-        results.delivering = together(used) if used else None
+        results.delivering = together(used)
         source.read_answers()
     finally:
         source.close()

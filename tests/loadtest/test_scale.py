@@ -183,6 +183,15 @@ def test_a_small_run_holds_its_clients_and_broadcasts_to_all(
 
 
 @pytest.mark.timeout(RUN_DEADLINE_S)
+def test_connections_can_be_held_without_a_broadcast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "scale.json"
+    status = main(["--connections", "20", "--rest", "0", "--broadcasts", "0", "--json", str(file)])
+    assert status == Verdict.PASSED, capsys.readouterr().out
+    found = orjson.loads(file.read_bytes())
+    assert (found["left"], found["broadcasts"]) == (20, [])
+
+
+@pytest.mark.timeout(RUN_DEADLINE_S)
 def test_it_stops_growing_when_memory_runs_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["--connections", "50", "--memory-reserve", "99999999", "--json", str(tmp_path / "scale.json")])
     assert status == Verdict.CANNOT_RUN

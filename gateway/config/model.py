@@ -192,7 +192,8 @@ class Keepalive(Section):
     """Finding out that a client is gone."""
 
     ping_interval_s: Annotated[float, Field(ge=0.2, le=3600)] = 25.0
-    """Time between two pings to a client; the first comes at a random point in its second half."""
+    """Time between two pings to a client; the first comes at a random point in its second half. While messages are
+    delivered without a break, pings wait: an eighth of the interval, 3 s at most, and never more than twice that."""
     pong_timeout_s: Annotated[float, Field(ge=0.1, le=3600)] = 8.0
     """Time that a client has to answer a ping (3012). Shorter than the interval."""
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Opcode
 from websockets.protocol import Protocol, Side, State
+from websockets.server import ServerProtocol
 
 from gateway.metrics import names
-from tests.support.edge import EdgeWorld, Peer
+from tests.support.edge import EdgeWorld, Peer, close_frame
 from tests.support.wire import frame
 
 
@@ -107,6 +109,30 @@ async def test_whole_messages_do_not_go_through_the_protocol_object(monkeypatch:
     peer.send(pings(15))
     assert peer.replies() == answered(15)
     assert sizes == [11, 9, len(whole) - 9], "it is between two frames again"
+
+
+async def test_an_ordinary_client_has_no_protocol_object_until_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+    make = ServerProtocol.__init__
+
+    def making(protocol: ServerProtocol, *arguments: Any, **options: Any) -> None:
+        nonlocal made
+        made += 1
+        make(protocol, *arguments, **options)
+
+    monkeypatch.setattr(ServerProtocol, "__init__", making)
+    world = EdgeWorld()
+    peer = await world.connected()
+    peer.send(pings(2))
+    peer.connection.ping()
+    peer.send(b"{}")
+    assert peer.replies() == [*answered(2), {}]
+    assert made == 0
+    peer.send(close_frame(1000, "bye"), Opcode.CLOSE)
+    assert (made, peer.close) == (1, (1000, "bye"))
+    vanished = await world.connected("43")
+    vanished.vanish(ConnectionResetError("reset"))
+    assert (made, world.counters[names.CLOSED]) == (1, 1)
 
 
 frames = st.builds(

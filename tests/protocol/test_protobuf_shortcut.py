@@ -120,16 +120,9 @@ def test_a_command_that_was_cut_does_not_go_on_in_the_next_one(
     same_or_none(message[: data.draw(st.integers(0, len(message)))], behind)
 
 
-fields: st.SearchStrategy[bytes] = st.deferred(
-    lambda: st.lists(
-        st.tuples(
-            st.integers(0, 16), st.sampled_from([0, 1, 2, 5]), numbers | st.integers(0, 20).map(varint), contents
-        ).map(field_bytes)
-    ).map(b"".join)
-)
-contents: st.SearchStrategy[bytes] = st.binary(max_size=6) | st.text(max_size=3).map(str.encode) | fields
 numbers = st.binary(min_size=1, max_size=5).map(lambda raw: bytes(each | 0x80 for each in raw[:-1]) + raw[-1:])
 """Varints, also with more bytes than they need."""
+contents = st.binary(max_size=6) | st.text(max_size=3).map(str.encode)
 
 
 def field_bytes(field: tuple[int, int, bytes, bytes]) -> bytes:
@@ -138,8 +131,15 @@ def field_bytes(field: tuple[int, int, bytes, bytes]) -> bytes:
     return tag + {0: value, 1: b"12345678", 2: framed(content), 5: b"1234"}[wire_type]
 
 
+def fields(inside: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """Any fields one behind the other, with `inside` in those that have a length."""
+    tags = st.integers(0, 16), st.sampled_from([0, 1, 2, 5])
+    field = st.tuples(*tags, numbers | st.integers(0, 20).map(varint), inside).map(field_bytes)
+    return st.lists(field, max_size=5).map(b"".join)
+
+
 @settings(max_examples=500)
-@given(fields)
+@given(fields(contents | fields(contents | fields(contents))))
 def test_both_read_whatever_fields_there_are_the_same(message: bytes) -> None:
     same_or_none(message)
 

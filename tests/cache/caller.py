@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from gateway.cache import AsyncCache, Draft, Options, Request
+from tests.support.waiting import wait_until
 
 OPTIONS = Options(lease_s=3.0, budget_s=10.0, retry_for_s=10.0)
 PIECES = [f"word{number} " for number in range(20)]
@@ -58,8 +59,7 @@ async def main(url: str, how: str, callers: int, then: str) -> None:
                 say("got", found.level, found.value == PIECES)
 
         await asyncio.gather(*(ask() for _ in range(callers)))
-        while cache.stats().flights:
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: not cache.stats().flights, "everything has landed")
         say("takeovers", cache.stats().kinds["prompt_response"].takeovers)
 
 

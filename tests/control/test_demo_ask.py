@@ -67,6 +67,13 @@ async def ask(page: httpx.AsyncClient, question: str, user: str = "ada", **heade
     return await page.post("/demo/ask", json={"user": user, "question": question}, headers=headers)
 
 
+async def until_let_in(page: httpx.AsyncClient, question: str, user: str = "ada") -> None:
+    async def let_in() -> bool:
+        return (await ask(page, question, user=user)).status_code != 429
+
+    await eventually(let_in, f"{user} may ask again")
+
+
 def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["message"]
 
@@ -119,8 +126,7 @@ async def test_one_visitor_has_few_answers_under_way_and_gets_others_when_they_e
     assert (status, "cancel" in words) == (429, True)
     assert (await ask(page, "one more?", user="grace")).status_code == 200
     assert await streams.cancel(begun[0], by="ada")
-    while (await ask(page, "at last?")).status_code == 429:
-        await asyncio.sleep(0.01)
+    await until_let_in(page, "at last?")
     await wait_until(lambda: "at last?" in model.asked, "it is asked")
 
 
@@ -129,8 +135,7 @@ async def test_all_visitors_together_have_not_too_many(page: httpx.AsyncClient, 
     assert {answer.status_code for answer in answers} == {200}
     assert problem(await ask(page, "one more?", user="eve"))[0] == 429
     model.may_end.set()
-    while (await ask(page, "one more?", user="eve")).status_code == 429:
-        await asyncio.sleep(0.01)
+    await until_let_in(page, "one more?", user="eve")
 
 
 async def test_what_is_under_way_fails_when_the_demo_stops(
@@ -141,8 +146,7 @@ async def test_what_is_under_way_fails_when_the_demo_stops(
         key = (await asking.ask("ada", "why?")).stream
         await wait_until(lambda: model.asked, "it has begun")
         reading = asyncio.create_task(records(streams, key))
-        while await streams.status(key) is None:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: streams.status(key), "its stream is there")
     end = (await reading)[-1]
     assert (end.type, end.code) == ("failed", "producer_stopped")
 

@@ -139,7 +139,7 @@ def fields(inside: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
 
 
 @settings(max_examples=500)
-@given(fields(contents | fields(contents | fields(contents))))
+@given(fields(contents | fields(contents | fields(contents | fields(contents)))))  # as deep as commands are
 def test_both_read_whatever_fields_there_are_the_same(message: bytes) -> None:
     same_or_none(message)
 

@@ -61,6 +61,7 @@ async def test_entries_are_published_in_order_and_leave_the_stream(redis_server:
         await wait_until(lambda: redis.xpending("gw:ingest", "relay")["pending"] == 0, "nothing is left to acknowledge")
     for room in range(3):
         assert logged(redis, f"chat:{room}")[:400] == list(range(room, 1200, 3))
+    assert redis.xpending("gw:ingest", "relay")["pending"] == 0
 
 
 async def test_two_entries_with_one_key_are_one_publication(redis_server: RedisServer, redis: Redis) -> None:

@@ -21,7 +21,7 @@ from gateway.edge.closed import log_closed
 from gateway.edge.handshake import Upgrade
 from gateway.edge.messages import MessageReader
 from gateway.edge.shared import Shared
-from gateway.edge.wire import send_close, take_apart, takes_in, write_pending
+from gateway.edge.wire import send_close, takes_in, write_pending
 from gateway.metrics import names
 from gateway.session import Session
 from protocol.codes import BAD_COMMAND, FORCE_RECONNECT, NO_PONG, SLOW, STALE, TRY_AGAIN_LATER, DisconnectCode
@@ -138,9 +138,8 @@ class Connection(MessageReader):
             self._session.closed("connection lost")
             log_closed(shared, self._session, websocket=self._ws, peer=self.peer, opened_at=self.opened_at, error=exc)
             self._session = None
-        self._corked = self._fragments = None
-        if self._ws is not None:
-            take_apart(self._ws)
+        self._corked = None
+        super().connection_lost(exc)
         shared.left(self.peer)
 
     # What is read (gateway.edge.messages).

@@ -16,7 +16,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from gateway.edge.shared import Shared
-from gateway.edge.wire import is_between_frames, make_protocol, whole_messages
+from gateway.edge.wire import is_between_frames, make_protocol, take_apart, whole_messages
 from gateway.metrics import names
 from protocol.encodings import Encoding
 
@@ -65,6 +65,11 @@ class MessageReader(asyncio.Protocol):
         self._websocket.receive_eof()
         self._write_protocol_data()
         return None
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the class that inherits tells of it
+        self._fragments = None
+        if self._ws is not None:
+            take_apart(self._ws)
 
     def _frame_received(self, event: Frame) -> None:
         opcode = event.opcode

@@ -1,8 +1,6 @@
 """The protocol object of `websockets` on a transport: making one, writing what it wants to send, taking it apart.
 
-Nearly all that clients send is a small message in one whole frame, in one read. `whole_messages` reads those, where the
-protocol object would not read them differently; everything else is for the protocol object: fragments, control frames,
-compressed ones, damage, and what arrives in pieces.
+And reading whole messages without it, where it would not read them differently (`gateway.edge.messages` has the why).
 """
 
 from __future__ import annotations

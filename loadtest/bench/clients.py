@@ -92,7 +92,6 @@ class Clients:
     def step(self, timeout_s: float) -> bool:
         """Wait for events and handle one batch. The hot path: once a delivery. False = there were none."""
         handlers, read, seen, tails, following = self._handlers, os.read, self._seen, self._tails, self._next
-        recorded, note, now_ns = self._recorded_group, self._latencies_ns.append, time.monotonic_ns
         batch = self._epoll.poll(timeout_s, EVENTS_PER_STEP)
         for fd, events in batch:
             if fd in handlers:
@@ -111,10 +110,8 @@ class Clients:
                 if following[fd] == chunk.first:
                     following[fd] = chunk.last + 1
                     self.received[chunk.group] += chunk.messages
-                    if chunk.group == recorded:
-                        now = now_ns()
-                        for time_ns in chunk.times_ns:
-                            note(now - time_ns)
+                    if chunk.group == self._recorded_group:
+                        self._take_times(chunk)
                 else:
                     self._count(fd, chunk)
             elif data:
@@ -216,8 +213,12 @@ class Clients:
         self._next[fd] = chunk.last + 1
         self.received[chunk.group] += chunk.messages
         if chunk.group == self._recorded_group:
-            now_ns = time.monotonic_ns()
-            self._latencies_ns.extend(now_ns - time_ns for time_ns in chunk.times_ns)
+            self._take_times(chunk)
+
+    def _take_times(self, chunk: Chunk) -> None:
+        now_ns = time.monotonic_ns()
+        for time_ns in chunk.times_ns:
+            self._latencies_ns.append(now_ns - time_ns)
 
     def _lose(self, fd: int, reason: str) -> None:
         if fd in self._sockets:

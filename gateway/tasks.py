@@ -42,6 +42,17 @@ class TaskScope:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def raise_if_cancelled() -> None:
+    """Raise the CancelledError that this task was sent, should a library have lost it on the way.
+
+    redis-py makes a time-out of one that comes while it reads, and `asyncio.wait_for` of Python 3.11, which it writes
+    through, returns instead when what it waits for is done by then. A loop around such calls would never end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Steps:
     """Runs a coroutine on the caller's stack until it has to wait, and goes on when what it waits for is done.
 

@@ -19,12 +19,13 @@ from typing import Any, Final, cast
 
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.broker.commands import BATCH, Argument, CommandQueue, Fixed, Growing, meaning, settle
 from gateway.config.redis_url import Address
 from gateway.errors import BrokerUnavailable
 from gateway.storage.cluster import Cluster
+from gateway.storage.lost import lost_is_said
+from gateway.tasks import raise_if_cancelled
 from protocol.redis_contract import is_sharded
 
 REDIRECTS: Final = 5
@@ -182,6 +183,7 @@ class ClusterQueue(CommandQueue):
                 if self._round_trip is not None:
                     self._round_trip(perf_counter() - begun)
                 lane.under_way = []
+                raise_if_cancelled()
                 if not healthy:
                     await self._look_again(lane)
 
@@ -234,10 +236,8 @@ class ClusterQueue(CommandQueue):
                 if asking:
                     pipeline.execute_command("ASKING")
                 pipeline.execute_command(*waiting.command.arguments())
-            try:
+            with lost_is_said():
                 answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            except AttributeError as error:  # redis-py, when the connection is closed just before it writes
-                raise RedisConnectionError("the connection was closed") from error
         return answers[1::2] if asking else answers
 
     async def _look_again(self, lane: _Lane) -> None:

@@ -25,6 +25,8 @@ from redis.exceptions import (
 )
 
 from gateway.errors import BrokerBusy, BrokerError, BrokerFull, BrokerRefused, BrokerUnavailable
+from gateway.storage.lost import lost_is_said
+from gateway.tasks import raise_if_cancelled
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as RedisClient
@@ -168,10 +170,7 @@ class CommandQueue:
                     self._waiting_bytes -= sum(waiting.command.size for waiting in batch)
                     self._operations -= sum(waiting.command.operations for waiting in batch)
                     await self._send(batch)
-                    task = asyncio.current_task()
-                    if task is not None and task.cancelling():
-                        # redis-py may make a time-out of a cancellation that comes while it reads.
-                        raise asyncio.CancelledError
+                    raise_if_cancelled()
         finally:
             for waiting in (*batch, *self._waiting):
                 settle(waiting.done, BrokerUnavailable("the gateway is stopping"))
@@ -184,7 +183,8 @@ class CommandQueue:
             async with cast("RedisClient", self._client).pipeline(transaction=False) as pipeline:
                 for waiting in batch:
                     pipeline.execute_command(*waiting.command.arguments())
-                answers: list[Any] = await pipeline.execute(raise_on_error=False)
+                with lost_is_said():
+                    answers: list[Any] = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             answers = [BrokerUnavailable(str(error))] * len(batch)
         if self._round_trip is not None:

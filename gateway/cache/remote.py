@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from gateway.breaker import Breaker
 from gateway.cache.values import Value, decode, encode
 from gateway.errors import BrokerError, BrokerUnavailable
+from gateway.storage.lost import lost_is_said
 from protocol.redis_contract import cache_key
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class Remote:
             done, _ = await asyncio.wait((running,), timeout=within_s or self._budget_s)
             if not done:
                 raise BrokerUnavailable("redis does not answer in time")
-            answer = running.result()
+            with lost_is_said():
+                answer = running.result()
         except (RedisError, OSError, TimeoutError, BrokerError) as error:
             self._breaker.failed()
             if isinstance(error, BrokerUnavailable):

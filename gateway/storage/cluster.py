@@ -24,6 +24,7 @@ from gateway.config.redis_url import Address
 from gateway.errors import BrokerUnavailable
 from gateway.log import get_logger
 from gateway.storage.endpoint import Endpoint
+from gateway.storage.lost import lost_is_said
 
 SLOTS: Final = 16_384
 ANSWER_S: Final = 1.0
@@ -102,7 +103,8 @@ class Cluster:
         for address in dict.fromkeys((*self.masters, *self._hosts)):
             try:
                 async with asyncio.timeout(ANSWER_S):
-                    answer = await self.client(address).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+                    with lost_is_said():
+                        answer = await self.client(address).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
             except (RedisError, OSError, TimeoutError) as error:
                 reasons.append(f"{address[0]}:{address[1]}: {str(error) or type(error).__name__}")
                 continue

@@ -28,6 +28,7 @@ from redis.exceptions import RedisError
 from gateway.config.redis_url import Address, RedisUrl
 from gateway.errors import BrokerUnavailable
 from gateway.storage.endpoint import Endpoint
+from gateway.storage.lost import lost_is_said
 
 ANSWER_S: Final = 1.0
 """Time that one Sentinel has to answer, at most: then the next is asked."""
@@ -82,7 +83,8 @@ class Sentinels(msgspec.Struct, frozen=True):
         task = asyncio.current_task()
         cancelled_before = task.cancelling() if task is not None else 0
         try:
-            host, port = await client.discover_master(self.service)
+            with lost_is_said():
+                host, port = await client.discover_master(self.service)
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"no master known to {self}: {type(error).__name__}") from error
         finally:

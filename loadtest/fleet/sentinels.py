@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+
+import redis
 
 from loadtest.fleet.servers import HOST, Server, server_at, wait_until
 
@@ -11,6 +14,9 @@ SERVICE: Final = "gw-master"
 SENTINELS: Final = 3
 DOWN_AFTER_MS: Final = 1000
 """Silence of a master after which a Sentinel thinks that it is down. In production several seconds."""
+PATIENT_MS: Final = 5000
+"""The same for one that was in TILT: it promotes no replica that was without its master for ten times this when it
+learns that the master is down, and TILT lasts 30 s."""
 CONFIG: Final = f"""\
 bind {HOST}
 port {{port}}
@@ -44,7 +50,7 @@ class SentinelFleet:
             self.follow(replica, master)
         for sentinel in self._sentinels:
             sentinel.start()
-        wait_until(lambda: all(self._knows(each) for each in self._sentinels), "the Sentinels know each other")
+        self._wait(lambda: all(self._knows(each) for each in self._sentinels), "the Sentinels know each other")
 
     def follow(self, replica: Server, master: Server) -> None:
         """Have `replica` copy `master`, and wait until it does."""
@@ -60,20 +66,28 @@ class SentinelFleet:
         """Wait until the Sentinels name another master than `old`, and that is one."""
 
         def done() -> bool:
+            for sentinel in self._tilted():
+                sentinel.client.sentinel_set(SERVICE, "down-after-milliseconds", PATIENT_MS)
             master = self.master_of(channel)
             return master is not old and bool(master.info("replication")["role"] == "master")
 
-        wait_until(done, "the Sentinels have made the replica the master")
+        self._wait(done, "the Sentinels have made the replica the master")
         return self.master_of(channel)
+
+    def bring_back(self) -> None:
+        """Have every server run, whatever was done to it, and wait until all is well. Raises BenchError."""
+        for server in self.servers:
+            server.bring_back()
+        self.wait_well()
 
     def wait_well(self) -> None:
         """Wait until every server runs, and all but one copy that."""
 
         def well() -> bool:
             linked = [each.info("replication").get("master_link_status") == "up" for each in self.servers]
-            return linked.count(True) == len(linked) - 1
+            return linked.count(True) == len(linked) - 1 and not self._tilted()
 
-        wait_until(well, "every server but one is a replica")
+        self._wait(well, "every server but one is a replica")
 
     def replica_of(self, master: Server) -> Server:
         """The other one."""
@@ -83,6 +97,26 @@ class SentinelFleet:
         """End everything."""
         for server in (*self._sentinels, *self.servers):
             server.close()
+
+    def _tilted(self) -> list[Server]:
+        """Sentinels that do nothing at present."""
+        return [each for each in self._sentinels if each.info("sentinel")["sentinel_tilt"]]
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        wait_until(condition, what, state=self._state)
+
+    def _state(self) -> str:
+        """What everybody says, for an error."""
+        said = []
+        for each in (*self._sentinels, *self.servers):
+            try:
+                found = each.info("sentinel" if each in self._sentinels else "replication")
+            except redis.RedisError as error:
+                said.append(f"{each.name}: {error}")
+                continue
+            told = ("sentinel_tilt", "master0", "role", "connected_slaves", "master_link_status")
+            said.append(f"{each.name}: { ({name: found[name] for name in told if name in found}) }")
+        return "; ".join(said)
 
     def _knows(self, sentinel: Server) -> bool:
         state: Any = sentinel.client.sentinel_master(SERVICE)

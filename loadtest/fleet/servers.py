@@ -16,7 +16,8 @@ from loadtest.bench.processes import Child, free_port
 from loadtest.bench.redis_server import redis_binary
 
 HOST: Final = "127.0.0.1"
-DEADLINE_S: Final = 40.0
+DEADLINE_S: Final = 100.0
+"""More than a Sentinel's TILT: after 2 s in which it did not run it mistrusts its clock, and does nothing for 30 s."""
 POLL_S: Final = 0.02
 OPTIONS: Final = ("--bind", HOST, "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0")
 
@@ -73,6 +74,12 @@ class Server:
             self._child.process.send_signal(signal.SIGCONT)
             self._frozen = False
 
+    def bring_back(self) -> None:
+        """Have it run, whether it was killed, frozen or neither."""
+        if self._child is None:
+            self.start()
+        self.thaw()
+
     def close(self) -> None:
         """The end, in whatever state it is."""
         self.kill()
@@ -108,8 +115,15 @@ def wait_same(master: Server, replica: Server) -> None:
     wait_until(same, f"{replica.name} has everything")
 
 
-def wait_until(condition: Callable[[], bool], what: str, check: Callable[[], None] = lambda: None) -> None:
-    """Wait, looking again and again; an error of Redis counts as no. Raises BenchError when it takes too long."""
+def wait_until(
+    condition: Callable[[], bool],
+    what: str,
+    check: Callable[[], None] = lambda: None,
+    *,
+    state: Callable[[], str] = str,
+) -> None:
+    """Wait, looking again and again; an error of Redis counts as no. Raises BenchError when it takes too long, with
+    what `state` says."""
     until = time.monotonic() + DEADLINE_S
     while True:
         try:
@@ -119,5 +133,5 @@ def wait_until(condition: Callable[[], bool], what: str, check: Callable[[], Non
             pass
         check()
         if time.monotonic() > until:
-            raise BenchError(f"not within {DEADLINE_S:.0f} s: {what}")
+            raise BenchError(f"not within {DEADLINE_S:.0f} s: {what} {state()}".rstrip())
         time.sleep(POLL_S)

@@ -16,8 +16,10 @@ from gateway.config import Redis
 from gateway.errors import BrokerRefused, BrokerUnavailable
 from loadtest.fleet.cluster import ClusterFleet
 from protocol.redis_contract import Metadata, control_channel, log_key, publish_channel
-from tests.support.redis_fleet import redis_fleet
+from tests.support.redis_fleet import FLEET_TIMEOUT_S, redis_fleet
 from tests.support.waiting import eventually, wait_until
+
+pytestmark = pytest.mark.timeout(FLEET_TIMEOUT_S)
 
 CHANNELS = [f"channel-{number}" for number in range(12)]
 UNDER_WAY = 64
@@ -94,7 +96,7 @@ class World:
 
 @pytest.fixture
 async def world(fleet: ClusterFleet) -> AsyncIterator[World]:
-    await asyncio.to_thread(fleet.wait_well)
+    await asyncio.to_thread(fleet.bring_back)
     world = World(fleet.url)
     tasks = [
         asyncio.get_running_loop().create_task(part) for part in (world.queue.run(), world.subscriber.run(world.heard))
@@ -225,23 +227,44 @@ async def test_a_master_that_dies_is_replaced(world: World, fleet: ClusterFleet)
     assert gone <= set(world.heard.confirmed)
     for each in CHANNELS:
         await world.reaches(each, b"after")
-    dies.start()
 
 
+@pytest.mark.parametrize(
+    "raised",
+    [
+        AttributeError("'NoneType' object has no attribute 'writelines'"),
+        RuntimeError("unable to perform operation on <TCPTransport closed=True reading=False>; the handler is closed"),
+    ],
+    ids=["no writer", "closed transport"],
+)
 async def test_a_connection_that_is_closed_before_it_is_written_to_fails_only_what_it_would_have_carried(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, raised: Exception
 ) -> None:
     await world.queue.submit("SET", "key", "1")
     send = AbstractConnection.send_packed_command
 
     async def closed(*_: object, **__: object) -> None:
         monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
-        raise AttributeError("'NoneType' object has no attribute 'writelines'")  # what redis-py does then
+        raise raised  # as redis-py lets it through
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", closed)
     with pytest.raises(BrokerUnavailable, match="closed"):
         await world.queue.submit("SET", "key", "2")
     assert await world.queue.submit("GET", "key") == b"1"
+
+
+async def test_a_queue_that_is_cancelled_ends_wherever_its_lanes_are(world: World) -> None:
+    """Libraries may lose a cancellation: at each step of a round trip a lane has to notice."""
+    for steps in range(1, 30):
+        queue = world.connection.queue()
+        running = asyncio.create_task(queue.run())
+        asked = asyncio.ensure_future(queue.submit("SET", "{steps}", steps))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait((running,), timeout=10)
+        assert running.cancelled(), f"it goes on when it is cancelled after {steps} steps"
+        await asyncio.wait((asked,))
 
 
 async def test_a_cluster_that_is_not_there_fails_what_waits() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
 from gateway.broker import CommandQueue, commands
 from gateway.config import Redis as RedisSettings
@@ -178,3 +181,31 @@ async def test_who_does_not_wait_any_more_holds_nobody_up(queue: Queue) -> None:
 )
 def test_a_command_knows_the_key_that_decides_where_it_goes(words: tuple[str | int, ...], key: str | None) -> None:
     assert commands.Fixed(words, 0).key == key
+
+
+async def test_a_connection_that_is_lost_just_before_it_is_written_to_fails_the_batch_and_no_more(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop raises what is no error of Redis (RuntimeError) for a write to a transport that has closed."""
+    write = AbstractConnection._send_packed_command
+
+    async def lost_before(connection: AbstractConnection, command: Iterable[bytes]) -> None:
+        monkeypatch.setattr(AbstractConnection, "_send_packed_command", write)
+        assert connection._writer is not None
+        assert connection._reader is not None
+        connection._writer.transport.abort()
+        while not connection._reader.at_eof():
+            await asyncio.sleep(0)
+        await write(connection, command)
+
+    async def outcomes() -> list[Any]:
+        queue = Queue(redis_server.url)
+        queue.start()
+        before = await queue.queue.submit("SET", "a", "1")
+        monkeypatch.setattr(AbstractConnection, "_send_packed_command", lost_before)
+        lost = await outcome(queue.queue.submit("SET", "a", "2"))
+        after = await queue.queue.submit("GET", "a")
+        await queue.stop()
+        return [before, lost, after]
+
+    assert await asyncio.to_thread(uvloop.run, outcomes()) == [True, BrokerUnavailable, b"1"]

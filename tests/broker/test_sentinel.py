@@ -15,9 +15,12 @@ from gateway.config import Redis
 from gateway.errors import BrokerUnavailable
 from gateway.storage.endpoint import Endpoint
 from loadtest.fleet.sentinels import SERVICE, SentinelFleet
-from tests.support.redis_fleet import redis_fleet
+from loadtest.fleet.servers import wait_same
+from tests.support.redis_fleet import FLEET_TIMEOUT_S, redis_fleet
 from tests.support.subscriber import SubscriberWorld
 from tests.support.waiting import eventually, wait_until
+
+pytestmark = pytest.mark.timeout(FLEET_TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +30,13 @@ def fleet() -> Iterator[SentinelFleet]:
         yield fleet
 
 
+@pytest.fixture(autouse=True)
+async def well(fleet: SentinelFleet) -> None:
+    await asyncio.to_thread(fleet.bring_back)
+
+
 @pytest.fixture
 async def world(fleet: SentinelFleet) -> AsyncIterator[SubscriberWorld]:
-    await asyncio.to_thread(fleet.wait_well)
     world = SubscriberWorld(fleet.url, probe_interval_s=0.5)
     world.start()
     yield world
@@ -47,16 +54,15 @@ async def test_the_subscriber_follows_the_master(fleet: SentinelFleet, world: Su
     assert world.missed == [{b"a"}]
     assert new.client.publish("a", "2") == 1
     await world.received((b"a", b"1"), (b"a", b"2"))
-    old.start()
 
 
 async def test_commands_follow_the_master_and_are_not_sent_again(fleet: SentinelFleet) -> None:
-    await asyncio.to_thread(fleet.wait_well)
     connection = Connection(Redis(url=fleet.url, connect_timeout_s=1.0))
     queue = connection.queue()
     running = asyncio.create_task(queue.run())
     old = fleet.master_of("")
     assert await queue.submit("INCR", "count") == 1
+    await asyncio.to_thread(wait_same, old, fleet.replica_of(old))
     old.kill()
     with pytest.raises(BrokerUnavailable):
         await queue.submit("INCR", "count")
@@ -68,7 +74,6 @@ async def test_commands_follow_the_master_and_are_not_sent_again(fleet: Sentinel
         return 0
 
     assert await eventually(counted, "the new master answers") == 2
-    old.start()
     running.cancel()
     await asyncio.wait((running,))
     await connection.aclose()
@@ -81,7 +86,6 @@ async def asked_for_its_role(server: redis.asyncio.Redis) -> int:
 
 async def test_a_server_that_is_no_master_is_not_subscribed_to(fleet: SentinelFleet) -> None:
     """A Sentinel may not know yet that its master is one no more."""
-    await asyncio.to_thread(fleet.wait_well)
     master = fleet.master_of("")
     endpoint = Endpoint(host="127.0.0.1", port=fleet.replica_of(master).port)
     for must_be_master, events in ((True, []), (False, ["connected"])):
@@ -109,7 +113,6 @@ async def test_a_server_that_is_no_master_is_not_subscribed_to(fleet: SentinelFl
 
 
 async def test_sentinels_that_are_dead_are_passed_over(fleet: SentinelFleet) -> None:
-    await asyncio.to_thread(fleet.wait_well)
     alive = fleet.url.partition("://")[2].partition(",")[0]
     world = SubscriberWorld(f"redis+sentinel://127.0.0.1:1,127.0.0.1:2,{alive}/{SERVICE}")
     world.start()

@@ -12,10 +12,10 @@ from gateway.errors import ConfigError
 from loadtest.fleet.sentinels import SentinelFleet
 from loadtest.fleet.servers import wait_same
 from tests.cache.conftest import OPTIONS, Model, asked, until_landed
-from tests.support.redis_fleet import redis_fleet
+from tests.support.redis_fleet import FLEET_TIMEOUT_S, redis_fleet
 from tests.support.waiting import DEADLINE_S
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(FLEET_TIMEOUT_S)
 
 
 @pytest.fixture

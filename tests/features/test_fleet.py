@@ -11,9 +11,11 @@ import pytest
 
 from tests.support.client import Client, Json
 from tests.support.gateway import Gateway, encode_token, serving
-from tests.support.redis_fleet import redis_fleet
+from tests.support.redis_fleet import FLEET_TIMEOUT_S, redis_fleet
 from tests.support.redis_server import redis_server
 from tests.support.waiting import DEADLINE_S, wait_until
+
+pytestmark = pytest.mark.timeout(FLEET_TIMEOUT_S)
 
 CONFIG: dict[str, Any] = {
     "delivery": {"presence_lease_s": 5.0},

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 COMMAND = (sys.executable, "-m", "loadtest.fleet", "--small")
-RUN_DEADLINE_S = 220
+RUN_DEADLINE_S = 400
 
 
 @pytest.mark.timeout(RUN_DEADLINE_S + 10)

@@ -11,7 +11,9 @@ from gateway.broker import ChannelLog, Connection
 from gateway.config import Redis
 from gateway.publisher import AsyncPublisher, Message, Publisher
 from tests.publisher.conftest import NAMESPACES
-from tests.support.redis_fleet import RedisFleet, redis_fleet
+from tests.support.redis_fleet import FLEET_TIMEOUT_S, RedisFleet, redis_fleet
+
+pytestmark = pytest.mark.timeout(FLEET_TIMEOUT_S)
 
 CHANNELS = [f"chat:{number}" for number in range(10)]
 

@@ -18,7 +18,9 @@ from loadtest.fleet.cluster import ClusterFleet
 from protocol.redis_contract import STREAM_PARTS, streams_key, streams_keys
 from tests.streams.conftest import OPTIONS
 from tests.streams.test_reader import records, text_of
-from tests.support.redis_fleet import RedisFleet, redis_fleet
+from tests.support.redis_fleet import FLEET_TIMEOUT_S, RedisFleet, redis_fleet
+
+pytestmark = pytest.mark.timeout(FLEET_TIMEOUT_S)
 
 KEYS = [f"answer-{number}" for number in range(40)]
 

@@ -12,6 +12,8 @@ from loadtest.fleet.cluster import ClusterFleet
 from loadtest.fleet.sentinels import SentinelFleet
 
 RedisFleet = SentinelFleet | ClusterFleet
+FLEET_TIMEOUT_S: Final = 300
+"""For tests with a fleet (`pytest.mark.timeout`): it may have to wait for others, see `loadtest.fleet.servers`."""
 KINDS: Final[dict[str, type[RedisFleet]]] = {"sentinel": SentinelFleet, "cluster": ClusterFleet}
 
 

@@ -1,0 +1,23 @@
+"""What redis-py lets through when a connection is lost becomes its ConnectionError; mistakes stay what they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from gateway.storage.lost import lost_is_said
+
+
+def test_a_write_without_a_writer_is_a_lost_connection() -> None:
+    writer: Any = None
+    with pytest.raises(RedisConnectionError, match="closed"), lost_is_said():
+        writer.writelines([b"PING"])
+
+
+def test_mistakes_are_not_taken_for_lost_connections() -> None:
+    with pytest.raises(AttributeError), lost_is_said():
+        object().missing  # type: ignore[attr-defined] # noqa: B018
+    with pytest.raises(RuntimeError, match="another loop"), lost_is_said():
+        raise RuntimeError("attached to another loop")

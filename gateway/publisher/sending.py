@@ -37,6 +37,7 @@ class Sender:
                 done.cancel()
             elif error := answer.exception():
                 done.set_exception(error)
+                done.exception()  # whoever asked may be gone
             else:
                 result = answer.result()
                 done.set_result(result.position if isinstance(result, Published) else None)

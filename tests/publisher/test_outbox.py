@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from gateway.broker import CommandQueue
 from gateway.broker.backoff import Backoff
 from gateway.errors import BrokerBusy, BrokerError, BrokerRefused, BrokerUnavailable, PublisherClosed, PublishFailed
 from gateway.publisher import History, outbox
 from gateway.publisher.messages import Prepared
 from gateway.publisher.outbox import WINDOW, Outbox
+from gateway.publisher.sending import Sender
 from protocol.position import Position
 from protocol.redis_contract import Metadata
 from tests.support.waiting import wait_until
@@ -209,3 +212,20 @@ async def test_when_it_is_stopped_nobody_waits_forever(world: World) -> None:
         assert caught.value.attempts == attempts
     with pytest.raises(PublisherClosed):
         world.put("third")
+
+
+async def test_nobody_has_to_wait_for_a_publication_that_fails() -> None:
+    """A relay that is stopped while it publishes leaves its publications to a queue that is stopped as well."""
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    queue = CommandQueue(None)
+    running = asyncio.create_task(queue.run())
+    await asyncio.sleep(0)
+    sender = Sender(queue, "gw")
+    left = [sender.send(publication("log")), sender.send(publication("plain", key=""))]
+    running.cancel()
+    await asyncio.wait((running, *left))
+    assert all(each.done() for each in left)
+    left.clear()
+    gc.collect()
+    assert said == []

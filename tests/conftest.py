@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +16,10 @@ from tests.support.redis_server import redis_server as running_redis_server
 # A slow or busy machine is no failure: pytest's own time-out finds what hangs.
 settings.register_profile("gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gateway")
+
+if threading.current_thread() is threading.main_thread():
+    # What a shell starts in the background ignores SIGINT, and with it every program that it starts itself.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

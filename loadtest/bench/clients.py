@@ -49,6 +49,7 @@ class Clients:
         self._next: list[int] = []
         self._tails: dict[int, bytes] = {}
         self._seen: dict[int, tuple[bytes, Chunk]] = {}
+        self._same: tuple[bytes, Chunk] = b"", Chunk()  # the last that came again
         self._ping = self._pong = b""  # the last chunk that was nothing but a ping, and its answer
         self._recorded_group = -1
         self._latencies_ns = array("q")
@@ -91,11 +92,16 @@ class Clients:
 
     def step(self, timeout_s: float) -> bool:
         """Wait for events and handle one batch. The hot path: once a delivery. False = there were none."""
-        handlers, read, seen, tails, following = self._handlers, os.read, self._seen, self._tails, self._next
+        handlers, read, tails, following, now = self._handlers, os.read, self._tails, self._next, time.monotonic_ns
+        same, chunk = self._same
+        heard: list[int] = []  # when `same` came, on connections that it was next for
+        hear = heard.append
         batch = self._epoll.poll(timeout_s, EVENTS_PER_STEP)
         for fd, events in batch:
             if fd in handlers:
+                self._hear(chunk, heard)
                 handlers[fd](events)
+                same, chunk = self._same
                 continue
             try:
                 data = read(fd, READ_BYTES)
@@ -104,22 +110,24 @@ class Clients:
             except OSError as error:
                 self._lose(fd, f"connection lost: {error.strerror}")
                 continue
-            known = seen.get(len(data))
+            if data == same and following[fd] == chunk.first and fd not in tails:
+                following[fd] = chunk.last + 1
+                hear(now())
+                continue
+            self._hear(chunk, heard)
+            known = self._seen.get(len(data))
             if known is not None and known[0] == data and fd not in tails:
-                chunk = known[1]
-                if following[fd] == chunk.first:
-                    following[fd] = chunk.last + 1
-                    self.received[chunk.group] += chunk.messages
-                    if chunk.group == self._recorded_group:
-                        self._take_times(chunk)
-                else:
-                    self._count(fd, chunk)
+                if len(data) < READ_BYTES:
+                    self._same = known
+                self._count(fd, known[1])
             elif data:
                 self._take(fd, data)
             else:
                 self._lose(fd, "connection closed without a close frame")
             if len(data) == READ_BYTES:  # edge-triggered: there may be more, and nobody would say so
                 self._drain(fd)
+            same, chunk = self._same
+        self._hear(chunk, heard)
         return bool(batch)
 
     def close_oldest(self, count: int) -> int:
@@ -213,12 +221,19 @@ class Clients:
         self._next[fd] = chunk.last + 1
         self.received[chunk.group] += chunk.messages
         if chunk.group == self._recorded_group:
-            self._take_times(chunk)
+            self._take_times(chunk, [time.monotonic_ns()])
 
-    def _take_times(self, chunk: Chunk) -> None:
-        now_ns = time.monotonic_ns()
+    def _hear(self, chunk: Chunk, heard: list[int]) -> None:
+        """Count a chunk that came at each of these times, and forget the times."""
+        if heard:
+            self.received[chunk.group] += chunk.messages * len(heard)
+            if chunk.group == self._recorded_group:
+                self._take_times(chunk, heard)
+            heard.clear()
+
+    def _take_times(self, chunk: Chunk, heard: list[int]) -> None:
         for time_ns in chunk.times_ns:
-            self._latencies_ns.append(now_ns - time_ns)
+            self._latencies_ns.extend([heard_ns - time_ns for heard_ns in heard])
 
     def _lose(self, fd: int, reason: str) -> None:
         if fd in self._sockets:

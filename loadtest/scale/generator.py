@@ -18,7 +18,7 @@ from loadtest.bench.opening import open_connections
 from loadtest.bench.publishing import WIDE, what_went_wrong
 
 NS_PER_MS = 1_000_000
-LOOK_S = 0.004
+LOOK_S = 0.012
 """Pause while nothing is there to be read. Times are late by no more than this.
 
 Without it each delivery would wake a generator up, on the cores of the gateway and in the time that its write takes:

@@ -78,6 +78,24 @@ def test_the_same_bytes_on_many_connections_count_for_each(clients: Clients) -> 
     assert not clients.wrong
 
 
+def test_the_same_bytes_again_are_doubled_however_many_others_they_came_to(clients: Clients) -> None:
+    clients.record(0)
+    pairs = [Pair(clients) for _ in range(5)]
+    for pair in pairs:
+        pair.send(0)
+    while clients.received[0] < 5:
+        clients.step(1)
+    pairs[2].send(0)
+    late = Pair(clients)
+    late.send(0)
+    while clients.received[0] < 7:
+        clients.step(1)
+    assert clients.wrong == {"messages received twice or out of order": 1}
+    assert len(clients.sorted_latencies_ns()) == 7
+    for pair in (*pairs, late):
+        pair.server.close()
+
+
 def test_a_lost_message_is_noticed(clients: Clients, pair: Pair) -> None:
     pair.send(0)
     pair.send(3)

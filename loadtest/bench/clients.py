@@ -49,7 +49,8 @@ class Clients:
         self._next: list[int] = []
         self._tails: dict[int, bytes] = {}
         self._seen: dict[int, tuple[bytes, Chunk]] = {}
-        self._same: tuple[bytes, Chunk] = b"", Chunk()  # the last that came again
+        # The last that came again; at first what nothing equals, not even b"", the end of a connection.
+        self._same: tuple[bytes | None, Chunk] = None, Chunk()
         self._ping = self._pong = b""  # the last chunk that was nothing but a ping, and its answer
         self._recorded_group = -1
         self._latencies_ns = array("q")

@@ -78,6 +78,14 @@ def test_the_same_bytes_on_many_connections_count_for_each(clients: Clients) -> 
     assert not clients.wrong
 
 
+def test_a_connection_that_ends_before_anything_came_twice_is_lost(clients: Clients) -> None:
+    pair = Pair(clients, ANY)
+    pair.server.close()
+    clients.step(1)
+    assert clients.wrong == {"connection closed without a close frame": 1}
+    assert len(clients) == 0
+
+
 def test_the_same_bytes_again_are_doubled_however_many_others_they_came_to(clients: Clients) -> None:
     clients.record(0)
     pairs = [Pair(clients) for _ in range(5)]

@@ -42,14 +42,20 @@ class TaskScope:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def raise_if_cancelled() -> None:
+def cancellations() -> int:
+    """How many cancellations this task was sent and has not taken back."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def raise_if_cancelled(before: int = 0) -> None:
     """Raise the CancelledError that this task was sent, should a library have lost it on the way.
 
     redis-py makes a time-out of one that comes while it reads, and `asyncio.wait_for` of Python 3.11, which it writes
     through, returns instead when what it waits for is done by then. A loop around such calls would never end.
+    `before`: `cancellations` that are not meant.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if cancellations() > before:
         raise asyncio.CancelledError
 
 

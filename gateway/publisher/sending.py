@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.broker.commands import CommandQueue
 from gateway.broker.log import DONE_TTL_S, ChannelLog, Published
+from gateway.broker.scripts import converted
 from gateway.publisher.messages import Prepared
 from protocol.position import Position
 from protocol.redis_contract import publish_channel
@@ -27,23 +28,7 @@ class Sender:
 
         With a key, a second publication to that channel delivers nothing, with or without history.
         """
-        done: asyncio.Future[Position | None] = asyncio.get_running_loop().create_future()
-        answer = self._submit(prepared)
-
-        def answered(answer: asyncio.Future[Any]) -> None:
-            if done.done():
-                return
-            if answer.cancelled():
-                done.cancel()
-            elif error := answer.exception():
-                done.set_exception(error)
-                done.exception()  # whoever asked may be gone
-            else:
-                result = answer.result()
-                done.set_result(result.position if isinstance(result, Published) else None)
-
-        answer.add_done_callback(answered)
-        return done
+        return converted(self._submit(prepared), _position)
 
     def forget(self, channel: str, key: str, after_s: float) -> None:
         """Nobody will publish with that key again, not after `after_s`. Raises BrokerBusy; nobody waits for it."""
@@ -68,3 +53,7 @@ class Sender:
                 prepared.channel, prepared.payload, key=prepared.key, remember_s=self._remember_s
             )
         return self._commands.publish(publish_channel(self._prefix, prepared.channel), prepared.payload)
+
+
+def _position(answer: Any) -> Position | None:
+    return answer.position if isinstance(answer, Published) else None

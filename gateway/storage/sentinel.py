@@ -29,6 +29,7 @@ from gateway.config.redis_url import Address, RedisUrl
 from gateway.errors import BrokerUnavailable
 from gateway.storage.endpoint import Endpoint
 from gateway.storage.lost import lost_is_said
+from gateway.tasks import cancellations, raise_if_cancelled
 
 ANSWER_S: Final = 1.0
 """Time that one Sentinel has to answer, at most: then the next is asked."""
@@ -80,8 +81,7 @@ class Sentinels(msgspec.Struct, frozen=True):
     async def master(self) -> Address:
         """Raises BrokerUnavailable when none of them knows one."""
         client = self.client()
-        task = asyncio.current_task()
-        cancelled_before = task.cancelling() if task is not None else 0
+        cancelled_before = cancellations()
         try:
             with lost_is_said():
                 host, port = await client.discover_master(self.service)
@@ -92,9 +92,7 @@ class Sentinels(msgspec.Struct, frozen=True):
             while not closing.done():  # cancelled before it began it would close nothing
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait((closing,))
-            if task is not None and task.cancelling() > cancelled_before:
-                # Lost in redis-py: `asyncio.wait_for` of Python 3.11 returns when what it waits for is done by then.
-                raise asyncio.CancelledError
+            raise_if_cancelled(cancelled_before)
         return host, int(port)
 
 

@@ -85,12 +85,6 @@ class ClusterFleet:
         wait_until(done, f"another has taken the place of {old.name}")
         return self.master_of(channel)
 
-    def bring_back(self) -> None:
-        """Have every server run, whatever was done to it, and wait until all is well. Raises BenchError."""
-        for server in self.servers:
-            server.bring_back()
-        self.wait_well()
-
     def wait_well(self) -> None:
         """Wait until everything that runs is well, and every replica is linked to its master."""
         wait_until(self.well, "the cluster is well")

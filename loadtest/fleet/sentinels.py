@@ -74,12 +74,6 @@ class SentinelFleet:
         self._wait(done, "the Sentinels have made the replica the master")
         return self.master_of(channel)
 
-    def bring_back(self) -> None:
-        """Have every server run, whatever was done to it, and wait until all is well. Raises BenchError."""
-        for server in self.servers:
-            server.bring_back()
-        self.wait_well()
-
     def wait_well(self) -> None:
         """Wait until every server runs, and all but one copy that."""
 
@@ -107,15 +101,14 @@ class SentinelFleet:
 
     def _state(self) -> str:
         """What everybody says, for an error."""
+        told = ("sentinel_tilt", "master0", "role", "connected_slaves", "master_link_status")
         said = []
         for each in (*self._sentinels, *self.servers):
             try:
                 found = each.info("sentinel" if each in self._sentinels else "replication")
+                said.append(f"{each.name}: " + ", ".join(f"{name} {found[name]}" for name in told if name in found))
             except redis.RedisError as error:
                 said.append(f"{each.name}: {error}")
-                continue
-            told = ("sentinel_tilt", "master0", "role", "connected_slaves", "master_link_status")
-            said.append(f"{each.name}: { ({name: found[name] for name in told if name in found}) }")
         return "; ".join(said)
 
     def _knows(self, sentinel: Server) -> bool:

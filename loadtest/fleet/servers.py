@@ -120,7 +120,7 @@ def wait_until(
     what: str,
     check: Callable[[], None] = lambda: None,
     *,
-    state: Callable[[], str] = str,
+    state: Callable[[], str] = lambda: "",
 ) -> None:
     """Wait, looking again and again; an error of Redis counts as no. Raises BenchError when it takes too long, with
     what `state` says."""

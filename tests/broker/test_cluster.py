@@ -16,7 +16,7 @@ from gateway.config import Redis
 from gateway.errors import BrokerRefused, BrokerUnavailable
 from loadtest.fleet.cluster import ClusterFleet
 from protocol.redis_contract import Metadata, control_channel, log_key, publish_channel
-from tests.support.redis_fleet import FLEET_TIMEOUT_S, redis_fleet
+from tests.support.redis_fleet import FLEET_TIMEOUT_S, bring_back, redis_fleet
 from tests.support.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.timeout(FLEET_TIMEOUT_S)
@@ -96,7 +96,7 @@ class World:
 
 @pytest.fixture
 async def world(fleet: ClusterFleet) -> AsyncIterator[World]:
-    await asyncio.to_thread(fleet.bring_back)
+    await asyncio.to_thread(bring_back, fleet)
     world = World(fleet.url)
     tasks = [
         asyncio.get_running_loop().create_task(part) for part in (world.queue.run(), world.subscriber.run(world.heard))

@@ -194,8 +194,7 @@ async def test_a_connection_that_is_lost_just_before_it_is_written_to_fails_the_
         assert connection._writer is not None
         assert connection._reader is not None
         connection._writer.transport.abort()
-        while not connection._reader.at_eof():
-            await asyncio.sleep(0)
+        assert await connection._reader.read() == b""  # the end has been told
         await write(connection, command)
 
     async def outcomes() -> list[Any]:

@@ -16,7 +16,7 @@ from gateway.errors import BrokerUnavailable
 from gateway.storage.endpoint import Endpoint
 from loadtest.fleet.sentinels import SERVICE, SentinelFleet
 from loadtest.fleet.servers import wait_same
-from tests.support.redis_fleet import FLEET_TIMEOUT_S, redis_fleet
+from tests.support.redis_fleet import FLEET_TIMEOUT_S, bring_back, redis_fleet
 from tests.support.subscriber import SubscriberWorld
 from tests.support.waiting import eventually, wait_until
 
@@ -32,7 +32,7 @@ def fleet() -> Iterator[SentinelFleet]:
 
 @pytest.fixture(autouse=True)
 async def well(fleet: SentinelFleet) -> None:
-    await asyncio.to_thread(fleet.bring_back)
+    await asyncio.to_thread(bring_back, fleet)
 
 
 @pytest.fixture

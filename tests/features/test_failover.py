@@ -14,7 +14,7 @@ from loadtest.fleet.cluster import ClusterFleet
 from loadtest.fleet.servers import wait_same
 from tests.features.conftest import OpenClient
 from tests.support.gateway import Gateway, serving
-from tests.support.redis_fleet import FLEET_TIMEOUT_S, RedisFleet, redis_fleet
+from tests.support.redis_fleet import FLEET_TIMEOUT_S, RedisFleet, bring_back, redis_fleet
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(FLEET_TIMEOUT_S)
@@ -40,7 +40,7 @@ def gateway(redis: RedisFleet) -> Iterator[Gateway]:
 
 @pytest.fixture
 async def well(redis: RedisFleet) -> None:
-    await asyncio.to_thread(redis.bring_back)
+    await asyncio.to_thread(bring_back, redis)
 
 
 @pytest.mark.usefixtures("well")

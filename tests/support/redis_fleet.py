@@ -27,3 +27,10 @@ def redis_fleet(kind: str) -> Iterator[RedisFleet]:
             yield fleet
         finally:
             fleet.close()
+
+
+def bring_back(fleet: RedisFleet) -> None:
+    """Have every server run, whatever was done to it, and wait until all is well. Raises BenchError."""
+    for server in fleet.servers:
+        server.bring_back()
+    fleet.wait_well()

@@ -30,6 +30,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.bench.ending import INTERRUPTED, interruptible, until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.opening import upgrade_request
@@ -154,17 +155,19 @@ class Client(asyncio.Protocol):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 when it could not run."""
+    """Returns 0, 2 when it could not run, or 130 when interrupted."""
     options = _parser().parse_args(arguments)
     console = Console()
     if not console.is_terminal:
         console.width = 120
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            lanes = runner.run(_run(options, console))
+        with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            lanes = runner.run(until_interrupted(_run(options, console)))
     except BenchError as error:
         console.print(f"[red]The benchmark cannot be run:[/] {error}", highlight=False)
         return 2
+    except asyncio.CancelledError:
+        return INTERRUPTED
     show(lanes, console)
     return 0
 

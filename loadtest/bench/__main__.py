@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from rich.console import Console
 
+from loadtest.bench.ending import INTERRUPTED, interruptible
 from loadtest.bench.errors import BenchError
 from loadtest.bench.plan import QUICK, Plan
 from loadtest.bench.run import run
@@ -24,20 +22,22 @@ FILE_COLUMNS = 120
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark. Returns 0 when it ran, 1 with `--strict` and a target missed, 2 when it could not run."""
+    """Returns 0 when it ran, 1 with `--strict` and a target missed, 2 when it could not run, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     console = _console()
-    end_on_signals()
     plan = QUICK if options.quick else Plan()
     if options.connections is not None:
         plan = replace(plan, connections=options.connections)
     if options.rounds is not None:
         plan = replace(plan, rounds=options.rounds)
     try:
-        report = run(plan, options.only, options.gateway_command, console)
+        with interruptible():
+            report = run(plan, options.only, options.gateway_command, console)
     except BenchError as error:
         console.print(f"[red]The benchmark cannot run:[/] {error}", highlight=False)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     report.show(console)
     report.write(Path(OUTPUT))
     console.print(f"Written to {OUTPUT}", highlight=False)
@@ -51,19 +51,6 @@ def _console() -> Console:
     if not console.is_terminal:
         console.width = FILE_COLUMNS
     return console
-
-
-def end_on_signals() -> None:
-    """On SIGTERM and Ctrl-C leave through all `finally`s."""
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGINT, _end)
-
-
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    """Leave through all `finally`s, once: a second Ctrl-C must not interrupt the cleaning up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:

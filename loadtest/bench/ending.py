@@ -1,33 +1,111 @@
-"""SIGTERM ends a run as Ctrl-C does: what it has started is stopped."""
+"""Ctrl-C and SIGTERM end a run at any moment, and nothing that it has started is left.
+
+Both raise KeyboardInterrupt between any two steps of the main thread: also after a process was started and before
+anybody holds it. So processes are started `uninterrupted`, are entered in `running` in there, and `interruptible`
+stops whatever is still in it at the end.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from types import FrameType
+from typing import Any, Final, Protocol, TypeVar
 
 T = TypeVar("T")
 
 INTERRUPTED: Final = 130
 """Exit code after one of them."""
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-async def until_interrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Ctrl-C and SIGTERM leave through all `finally`s, once."""
-    task = asyncio.create_task(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    return await task
+class Stoppable(Protocol):
+    """What is left of a run unless it is stopped."""
+
+    def stop(self) -> object:
+        """End it. Harmless when it has ended."""
+
+
+running: Final[dict[Stoppable, None]] = {}
+"""What was started and not stopped yet, oldest first."""
+
+
+class _Interrupts:
+    """What came meanwhile. Only the main thread handles signals."""
+
+    def __init__(self) -> None:
+        self._come = False
+        self._raised = False
+        self._held = 0
+
+    def forget(self) -> None:
+        """A new run begins."""
+        self._come = self._raised = False
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        """One of the signals is here."""
+        self._come = True
+        self._raise()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Raise afterwards what comes meanwhile."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._raise()
+
+    def _raise(self) -> None:
+        """The first one only: a second Ctrl-C must not interrupt the cleaning up."""
+        if self._come and not self._raised and not self._held:
+            self._raised = True
+            raise KeyboardInterrupt
+
+
+_interrupts: Final = _Interrupts()
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Meanwhile SIGTERM raises KeyboardInterrupt. In the main thread only."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def interruptible() -> Iterator[None]:
+    """Around a whole run, in the main thread: meanwhile the first SIGINT or SIGTERM raises KeyboardInterrupt, and at
+    the end, however it comes, what is still `running` is stopped, the youngest first."""
+    _interrupts.forget()
+    before = {number: signal.signal(number, _interrupts.handle) for number in SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        for each in reversed(tuple(running)):
+            each.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Around a start: KeyboardInterrupt of `interruptible` is raised behind it. Without effect in other threads."""
+    if threading.current_thread() is threading.main_thread():
+        with _interrupts.held():
+            yield
+    else:
+        yield
+
+
+async def until_interrupted(work: Coroutine[Any, Any, T]) -> T:
+    """For a run on an event loop: the first SIGINT or SIGTERM cancels `work`, which leaves through all `finally`s."""
+    task = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if not task.cancelling():
+            task.cancel()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, interrupt)
+    return await task

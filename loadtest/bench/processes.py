@@ -12,13 +12,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from loadtest.bench.ending import running, uninterrupted
 from loadtest.bench.errors import BenchError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -68,11 +69,19 @@ class Child:
 
     @classmethod
     def start(
-        cls, name: str, command: Sequence[str], cores: frozenset[int], folder: Path, *, talks: bool = False
+        cls,
+        name: str,
+        command: Sequence[str],
+        cores: frozenset[int],
+        folder: Path,
+        *,
+        talks: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> Child:
-        """Start `command` on `cores`. With `talks`, its standard input and output are pipes of the driver's."""
+        """Start `command` on `cores`. With `talks`, its standard input and output are pipes of the driver's.
+        `environment` is added to this process'. Raises BenchError."""
         log = folder / f"{name}.log"
-        with log.open("ab") as out, running_on(cores):
+        with uninterrupted(), log.open("ab") as out, running_on(cores):
             try:
                 process = subprocess.Popen(
                     command,
@@ -80,11 +89,14 @@ class Child:
                     stdout=subprocess.PIPE if talks else out,
                     stderr=out,
                     cwd=REPOSITORY,
+                    env=os.environ | environment if environment else None,
                     start_new_session=True,
                 )
             except OSError as error:
                 raise BenchError(f"{name} cannot be started: {error}") from error
-        return cls(name, process, log)
+            child = cls(name, process, log)
+            running[child] = None
+        return child
 
     def check_alive(self) -> None:
         """Raise `BenchError`, with the end of its log, when the process has ended."""
@@ -92,9 +104,9 @@ class Child:
         if code is not None:
             raise BenchError(f"{self.name} has ended with exit code {code}{self.last_words()}")
 
-    def last_words(self) -> str:
+    def last_words(self, lines_shown: int = LOG_LINES_SHOWN) -> str:
         """The end of the log, indented, for an error message."""
-        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        lines = self.log.read_text(errors="replace").splitlines()[-lines_shown:]
         return "".join(f"\n    {line}" for line in lines)
 
     def wait_ready_line(self, deadline_s: float) -> None:
@@ -115,8 +127,14 @@ class Child:
                     self.check_alive()
                 received += more
 
-    def stop(self) -> int:
-        """SIGTERM, and after `STOP_DEADLINE_S` SIGKILL to it and what it has started. Returns the exit code."""
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """That signal, and wait until it has ended."""
+        self.process.send_signal(number)
+        self.process.wait()
+        running.pop(self, None)
+
+    def stop(self, deadline_s: float = STOP_DEADLINE_S) -> int:
+        """SIGTERM, and after `deadline_s` SIGKILL to it and what it has started. Returns the exit code."""
         if self.process.stdin is not None:
             with suppress(BrokenPipeError):
                 self.process.stdin.close()
@@ -124,7 +142,7 @@ class Child:
             tree = descendants(self.process.pid)
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(STOP_DEADLINE_S)
+                self.process.wait(deadline_s)
             except subprocess.TimeoutExpired:
                 for child in tree:
                     with suppress(psutil.NoSuchProcess):
@@ -133,6 +151,7 @@ class Child:
                 self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
+        running.pop(self, None)
         return self.process.returncode
 
 

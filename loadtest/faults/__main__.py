@@ -12,7 +12,7 @@ import orjson
 import uvloop
 from rich.console import Console
 
-from loadtest.bench.ending import INTERRUPTED, until_interrupted
+from loadtest.bench.ending import INTERRUPTED, interruptible, until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stages import Stages
 from loadtest.faults.gateway import DEFAULT_COMMAND
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.width = FILE_COLUMNS
     plan = SMALL if options.small else Plan()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             results = runner.run(until_interrupted(run(plan, options.gateway_command, Stages(console, "faults"))))
     except BenchError as error:
         console.print(f"[red]The faults cannot be run:[/] {error}", highlight=False)

@@ -50,8 +50,7 @@ class RedisServer:
     def kill(self) -> None:
         """SIGKILL."""
         if self._child is not None:
-            self._child.process.kill()
-            self._child.process.wait()
+            self._child.kill()
             self._child = None
 
     def forget(self) -> None:

@@ -14,7 +14,7 @@ import orjson
 import uvloop
 from rich.console import Console
 
-from loadtest.bench.ending import INTERRUPTED, until_interrupted
+from loadtest.bench.ending import INTERRUPTED, interruptible, until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stages import Stages
 from loadtest.faults.gateway import DEFAULT_COMMAND
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for kind in (options.kind,) if options.kind else tuple(FLEETS):
         console.rule(kind)
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 results, possible_losses = runner.run(
                     until_interrupted(run(kind, plan, options.gateway_command, Stages(console, kind)))
                 )

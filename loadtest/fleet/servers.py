@@ -58,8 +58,7 @@ class Server:
     def kill(self) -> None:
         """SIGKILL. Harmless when it does not run."""
         if self._child is not None:
-            self._child.process.kill()
-            self._child.process.wait()
+            self._child.kill()
             self._child = None
             self._frozen = False
 

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.ending import INTERRUPTED, until_interrupted
+from loadtest.bench.ending import INTERRUPTED, interruptible, until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.redis_server import start_redis
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = QUICK if options.quick else Plan()
     plan = replace(plan, clients=min(plan.clients, raise_file_limit() - FILES_RESERVE))
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             work = run(plan, options.gateway_command, Stages(console, "history"))
             rates, recovery = runner.run(until_interrupted(work))
     except BenchError as error:

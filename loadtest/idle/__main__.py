@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.ending import INTERRUPTED
+from loadtest.bench.ending import INTERRUPTED, interruptible
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.processes import split_cores
@@ -47,12 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     plan = SMALL if options.small else Plan()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then, too
     if raise_file_limit() < max(plan.clients, plan.storm_clients) + FILES_RESERVE:
         console.print("[red]Too few open files are allowed:[/] raise `ulimit -n`, or use --small")
         return 2
     try:
-        with tempfile.TemporaryDirectory(prefix="nexus-idle-") as name:
+        with interruptible(), tempfile.TemporaryDirectory(prefix="nexus-idle-") as name:
             return _run(plan, options, Path(name), console)
     except BenchError as error:
         console.print(f"[red]Cannot be measured:[/] {error}")

@@ -14,7 +14,7 @@ from typing import Final
 
 from rich.console import Console
 
-from loadtest.bench.ending import sigterm_interrupts
+from loadtest.bench.ending import interruptible
 from loadtest.bench.errors import BenchError
 from loadtest.bench.servers.gateway import DEFAULT_COMMAND, MAX_CONNECTIONS
 from loadtest.bench.stages import Stages
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan = Plan().scaled(options.scale).with_users(options.users)
         plan = replace(plan, seconds=options.seconds, processes=options.processes)
-        with sigterm_interrupts(), stages.shown(2):
+        with interruptible(), stages.shown(2):
             outcome = run(plan, stages, options.reports.resolve(), options.gateway_command)
     except (BenchError, ValueError) as error:
         console.print(f"[red]Cannot be run:[/] {error}")

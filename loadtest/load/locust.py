@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from loadtest.bench.errors import BenchError
-from loadtest.bench.processes import REPOSITORY, descendants
+from loadtest.bench.processes import REPOSITORY, Child
 from loadtest.load.plan import VARIABLE, Plan, Site
 
 STOP_DEADLINE_S: Final = 60.0
@@ -55,9 +55,8 @@ class Outcome:
 class Locust:
     """One run of Locust. Reports are written to `reports` + `_stats.csv`, `_failures.csv`, `.html` …"""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, reports: Path, verdict: Path) -> None:
-        self._process = process
-        self._log = log
+    def __init__(self, child: Child, reports: Path, verdict: Path) -> None:
+        self._child = child
         self._reports = reports
         self._verdict = verdict
 
@@ -65,8 +64,7 @@ class Locust:
     def start(cls, plan: Plan, site: Site, reports: Path) -> Locust:
         """Start it. It ends by itself after `plan.seconds`."""
         reports.parent.mkdir(parents=True, exist_ok=True)
-        log = reports.parent / f"{reports.name}.log"
-        log.write_bytes(b"")
+        (reports.parent / f"{reports.name}.log").write_bytes(b"")
         command = [
             sys.executable,
             "-m",
@@ -81,27 +79,24 @@ class Locust:
         command += ["--csv", str(reports), "--html", str(reports) + ".html"]
         if plan.processes > 1:
             command += ["--processes", str(plan.processes)]
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                cwd=REPOSITORY,
-                env=os.environ | {VARIABLE: site.as_variable()},
-                start_new_session=True,
-            )
-        return cls(process, log, reports, Path(site.verdict))
+        child = Child.start(
+            reports.name,
+            command,
+            frozenset(os.sched_getaffinity(0)),
+            reports.parent,
+            environment={VARIABLE: site.as_variable()},
+        )
+        return cls(child, reports, Path(site.verdict))
 
     @property
     def pid(self) -> int:
         """Process id of Locust."""
-        return self._process.pid
+        return self._child.process.pid
 
     @property
     def ended(self) -> bool:
         """Whether it has."""
-        return self._process.poll() is not None
+        return self._child.process.poll() is not None
 
     def now(self) -> str:
         """How it goes: users, requests a second, failures."""
@@ -116,7 +111,7 @@ class Locust:
         until = time.monotonic() + USERS_DEADLINE_S
         while int(self._last().get("User Count") or 0) < users:
             if self.ended or time.monotonic() > until:
-                raise BenchError(f"Locust did not get to {users} users{self._last_words()}")
+                raise BenchError(f"Locust did not get to {users} users{self._child.last_words(LOG_LINES_SHOWN)}")
             time.sleep(0.2)
 
     def _last(self) -> dict[str, str]:
@@ -128,20 +123,16 @@ class Locust:
         rows = list(csv.DictReader(text.rpartition("\n")[0].splitlines()))
         return next((row for row in reversed(rows) if row["Name"] == "Aggregated"), {})
 
-    def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-        return "".join(f"\n    {line}" for line in lines)
-
     def finish(self) -> Outcome:
         """Ask it to come to an end before its time, and what it has found. Raises as `outcome`."""
         if not self.ended:
-            self._process.send_signal(signal.SIGINT)
+            self._child.process.send_signal(signal.SIGINT)
         return self.outcome()
 
     def outcome(self) -> Outcome:
         """What it has found. Raises BenchError when it has failed itself."""
         try:
-            code = self._process.wait(STOP_DEADLINE_S)
+            code = self._child.process.wait(STOP_DEADLINE_S)
         except subprocess.TimeoutExpired:
             raise BenchError(f"Locust did not end within {STOP_DEADLINE_S:.0f} s") from None
         try:
@@ -149,24 +140,16 @@ class Locust:
             rows = read_rows((self._reports.parent / f"{self._reports.name}_stats.csv").read_text())
             failures = (self._reports.parent / f"{self._reports.name}_failures.csv").read_text()
         except OSError:
-            raise BenchError(f"Locust has failed with exit code {code}{self._last_words()}") from None
+            raise BenchError(
+                f"Locust has failed with exit code {code}{self._child.last_words(LOG_LINES_SHOWN)}"
+            ) from None
         return Outcome(
             code, rows, said["lost"], said["late"], said["excuse"], said["generators"], read_errors(failures)
         )
 
     def stop(self) -> None:
         """End it and its processes."""
-        if self._process.poll() is None:
-            tree = descendants(self._process.pid)
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(STOP_DEADLINE_S)
-            except subprocess.TimeoutExpired:
-                for child in tree:
-                    if child.is_running():
-                        child.kill()
-                self._process.kill()
-                self._process.wait()
+        self._child.stop(STOP_DEADLINE_S)
 
 
 def read_rows(stats: str) -> list[Row]:

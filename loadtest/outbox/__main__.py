@@ -8,7 +8,6 @@ import contextlib
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from loadtest.bench.ending import INTERRUPTED
+from loadtest.bench.ending import INTERRUPTED, interruptible, until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stages import Stages
 from loadtest.faults.gateway import DEFAULT_COMMAND, Gateway
@@ -34,22 +33,22 @@ FILE_COLUMNS: Final = 140
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0 when every requirement is met, 1 when one is not, 2 when it could not run."""
+    """Returns 0 when every requirement is met, 1 when one is not, 2 when it could not run, 130 when interrupted."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both leave through all `finally`s
     console = Console()
     if not console.is_terminal:
         console.width = FILE_COLUMNS
     try:
         names = _measured(options, console)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if options.what == "faults":
-                return _show([runner.run(_faults(name, options, console)) for name in names], console)
-            _show_figures([runner.run(_bench(name, options, console)) for name in names], console)
+                verdicts = [runner.run(until_interrupted(_faults(name, options, console))) for name in names]
+                return _show(verdicts, console)
+            _show_figures([runner.run(until_interrupted(_bench(name, options, console))) for name in names], console)
     except BenchError as error:
         console.print(f"[red]This cannot be run:[/] {error}", highlight=False)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     return 0
 

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import asyncpg
 
 from loadtest.bench.errors import BenchError
+from loadtest.bench.processes import Child
 
 READY_DEADLINE_S: Final = 60.0
 Event = tuple[str, str, str]
@@ -103,7 +104,7 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self.url = f"postgresql://postgres@/postgres?host={folder}"
 
     def start(self) -> None:
@@ -118,12 +119,12 @@ class Postgres:
             "-k",
             str(self._folder),
         ]
-        self._process = subprocess.Popen(
-            [*command, "-c", "listen_addresses="], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        command += ["-c", "listen_addresses="]
+        self._child = Child.start("postgres", command, frozenset(os.sched_getaffinity(0)), self._folder)
         ready = [str(binaries() / "pg_isready"), "-q", "-h", str(self._folder)]
         until = time.monotonic() + READY_DEADLINE_S
         while subprocess.run(ready, check=False).returncode:
+            self._child.check_alive()
             if time.monotonic() > until:
                 raise BenchError(f"PostgreSQL does not answer after {READY_DEADLINE_S:.0f} s")
             time.sleep(0.05)
@@ -139,10 +140,9 @@ class Postgres:
 
     def stop(self) -> None:
         """At once, as a crash."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGQUIT)
-            self._process.wait()
-            self._process = None
+        if self._child is not None:
+            self._child.kill(signal.SIGQUIT)
+            self._child = None
 
     async def insert(self, events: Sequence[Event]) -> None:
         async with self._connection() as connection, connection.transaction():

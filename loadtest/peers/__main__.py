@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 from rich.console import Console
 
-from loadtest.bench.__main__ import end_on_signals
+from loadtest.bench.ending import INTERRUPTED, interruptible
 from loadtest.bench.errors import BenchError
 from loadtest.bench.machine import describe
 from loadtest.bench.servers.gateway import DEFAULT_COMMAND
@@ -31,20 +31,22 @@ README: Final = DOCUMENT.parents[1] / "README.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0 when it ran, 2 when it could not."""
+    """Returns 0 when it ran, 2 when it could not, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     console = Console()
     if not console.is_terminal:
         console.width = FILE_COLUMNS
-    end_on_signals()
     plan = QUICK if options.quick else FULL
     if options.rounds is not None:
         plan = replace(plan, lanes=replace(plan.lanes, rounds=options.rounds))
     try:
-        outcome = run(plan, options.only, options.gateway_command, console)
+        with interruptible():
+            outcome = run(plan, options.only, options.gateway_command, console)
     except BenchError as error:
         console.print(f"[red]The peers cannot be measured:[/] {error}", highlight=False)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     now = datetime.now(UTC).date().isoformat()
     report = Report(plan, describe(outcome.cores), now, peer_versions(), outcome)
     show(report, console)

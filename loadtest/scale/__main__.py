@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 from rich.console import Console
 
-from loadtest.bench.ending import sigterm_interrupts
+from loadtest.bench.ending import interruptible
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.machine import describe
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ping_interval_s=options.ping_interval or plan.ping_interval_s,
         )
         stages = Stages(console, f"{plan.connections:,} connections")
-        with sigterm_interrupts(), stages.shown(STAGES):
+        with interruptible(), stages.shown(STAGES):
             results = run(plan, stages, options.gateway_command)
     except (BenchError, ValueError) as error:
         console.print(f"[red]Cannot be measured:[/] {error}")

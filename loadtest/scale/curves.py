@@ -15,7 +15,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.ending import sigterm_interrupts
+from loadtest.bench.ending import interruptible
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.servers.gateway import DEFAULT_COMMAND
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         wanted = [each for each in points(raise_file_limit(), SMALL if options.small else 1) if each[0] in options.only]
         stages = Stages(console, "curves")
-        with sigterm_interrupts(), stages.shown(STAGES * len(wanted)), options.csv.open("w", newline="") as file:
+        with interruptible(), stages.shown(STAGES * len(wanted)), options.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             for number, (curve, plan) in enumerate(wanted, 1):

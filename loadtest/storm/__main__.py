@@ -17,7 +17,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.ending import sigterm_interrupts
+from loadtest.bench.ending import interruptible
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.servers.gateway import DEFAULT_COMMAND
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan = storm_plan(options.clients, raise_file_limit(), len(os.sched_getaffinity(0)))
         sizes = Sizes(churn_per_s=plan.connections * 0.03)
-        with sigterm_interrupts(), stages.shown(7):
+        with interruptible(), stages.shown(7):
             results = run(plan, sizes, stages, reports, options.gateway_command)
     except (BenchError, ValueError) as error:
         console.print(f"[red]Cannot be run:[/] {error}")

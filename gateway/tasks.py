@@ -59,6 +59,14 @@ def raise_if_cancelled(before: int = 0) -> None:
         raise asyncio.CancelledError
 
 
+def fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    """End `future` with `error` unless it has ended. Whoever waited may be gone: asyncio does not complain then that
+    nobody has asked for the exception."""
+    if not future.done():
+        future.set_exception(error)
+        future.exception()
+
+
 class Steps:
     """Runs a coroutine on the caller's stack until it has to wait, and goes on when what it waits for is done.
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 
-from gateway.tasks import Steps, TaskScope
+from gateway.tasks import Steps, TaskScope, fail
 from tests.support.hub import turn
 
 
@@ -134,3 +136,17 @@ async def test_waiting_often_needs_no_deeper_stack(count: int) -> None:
         each.set_result(1)
         await turn()
     assert watched.ended == [None]
+
+
+async def test_a_failure_reaches_who_waits_and_nobody_complains_when_nobody_does() -> None:
+    complaints: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: complaints.append(context))
+    fail(loop.create_future(), ValueError("nobody waits"))
+    gc.collect()
+    assert complaints == []
+    waited: asyncio.Future[None] = loop.create_future()
+    fail(waited, ValueError("first"))
+    fail(waited, ValueError("second"))
+    with pytest.raises(ValueError, match="first"):
+        await waited

@@ -26,7 +26,7 @@ from redis.exceptions import (
 
 from gateway.errors import BrokerBusy, BrokerError, BrokerFull, BrokerRefused, BrokerUnavailable
 from gateway.storage.lost import lost_is_said
-from gateway.tasks import raise_if_cancelled
+from gateway.tasks import fail, raise_if_cancelled
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as RedisClient
@@ -210,7 +210,6 @@ def settle(done: asyncio.Future[Any], answer: object) -> None:
     if done.done():
         return
     if isinstance(answer, BrokerError):
-        done.set_exception(answer)
-        done.exception()  # Whoever asked may be gone; that is no "exception was never retrieved".
+        fail(done, answer)
     else:
         done.set_result(answer)

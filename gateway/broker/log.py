@@ -23,6 +23,7 @@ from msgspec import Raw
 
 from gateway.broker.commands import Argument, CommandQueue
 from gateway.broker.scripts import Script, converted
+from gateway.tasks import fail
 from protocol.position import Position
 from protocol.redis_contract import Metadata, done_key, encode_metadata, log_key, meta_key, publish_channel
 from protocol.replies import Publication
@@ -237,8 +238,7 @@ class _Batch:
             if error is None:
                 published.set_result(position)
             else:
-                published.set_exception(error)
-                published.exception()  # whoever asked may be gone
+                fail(published, error)
 
 
 def _new_epoch() -> str:

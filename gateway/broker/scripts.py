@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from gateway.broker.commands import Argument, CommandQueue, Growing, ScriptUnknown
 from gateway.errors import BrokerError
+from gateway.tasks import fail
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ class Script:
             try:
                 again = commands.submit("EVAL", self.source, *tail(), size=size())
             except BrokerError as busy:
-                _fail(done, busy)
+                fail(done, busy)
             else:
                 again.add_done_callback(partial(_hand_on, done))
         else:
@@ -102,12 +103,12 @@ def _convert(done: asyncio.Future[T], convert: Callable[[Any], T], answer: async
     if answer.cancelled():
         done.cancel()
     elif (error := answer.exception()) is not None:
-        _fail(done, error)
+        fail(done, error)
     else:
         try:
             done.set_result(convert(answer.result()))
         except Exception as unexpected:  # noqa: BLE001 - whoever waits must learn of it
-            _fail(done, unexpected)
+            fail(done, unexpected)
 
 
 def _hand_on(done: asyncio.Future[Any], answer: asyncio.Future[Any]) -> None:
@@ -116,12 +117,6 @@ def _hand_on(done: asyncio.Future[Any], answer: asyncio.Future[Any]) -> None:
     if answer.cancelled():
         done.cancel()
     elif (error := answer.exception()) is not None:
-        _fail(done, error)
+        fail(done, error)
     else:
         done.set_result(answer.result())
-
-
-def _fail(done: asyncio.Future[Any], error: BaseException) -> None:
-    if not done.done():
-        done.set_exception(error)
-        done.exception()  # Whoever asked may be gone.

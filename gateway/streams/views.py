@@ -22,6 +22,7 @@ from gateway.clock import Clock
 from gateway.errors import StreamError
 from gateway.streams.records import record_of, snapshot
 from gateway.streams.text import unpack
+from gateway.tasks import fail
 from protocol.replies import Publication
 
 KEPT_BYTES: Final = 16_777_216
@@ -184,8 +185,7 @@ class StreamViews:
             except (StreamError, UnicodeDecodeError) as unreadable:
                 error = StreamError(f"the text of a stream cannot be read: {unreadable}")
         if error is not None:
-            reading.set_exception(error)
-            reading.exception()  # Whoever asked may be gone.
+            fail(reading, error)
             return
         self.drop(key)
         if view is not None and not view.expired:

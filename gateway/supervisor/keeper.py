@@ -22,6 +22,7 @@ from gateway.errors import StartupError
 from gateway.log import get_logger
 from gateway.metrics.names import METRICS, RESTARTS
 from gateway.supervisor.worker import Worker, describe_exit
+from gateway.tasks import fail
 
 if TYPE_CHECKING:
     from gateway.clock import Clock
@@ -133,9 +134,7 @@ class Keeper:
                     self._log.info("worker restarts", in_s=round(delay_s, 2))
                     await self._pause(delay_s)
         finally:
-            if not self._ready.done():
-                self._ready.set_exception(StartupError(f"worker {self.name} was stopped before it served"))
-                self._ready.exception()  # Nobody may be waiting for it.
+            fail(self._ready, StartupError(f"worker {self.name} was stopped before it served"))
             self._ended.set()
 
     async def roll(self, make: Make, window_s: float, timeout_s: float) -> None:

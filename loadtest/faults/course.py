@@ -77,6 +77,7 @@ class Course:
                 self._check()
                 if look is not None:
                     look()
+        healing.give_up()
 
     def _check(self) -> None:
         self._publisher.check()

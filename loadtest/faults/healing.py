@@ -1,8 +1,9 @@
 """How long it takes until clients have everything again.
 
 A client has healed when, on each of its channels, it has the first publication that was accepted after the fault had
-ended, and so everything before it or word that it is gone. Times include the publisher's interval and what the
-publisher itself needs to find Redis again, and the delays of the SDKs.
+ended, and so everything before it or word that it is gone. When a log gets a new epoch meanwhile (a master that was cut
+off took a last publication when it came back), it is the first in the new one. Times include the publisher's interval
+and what the publisher itself needs to find Redis again, and the delays of the SDKs.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from loadtest.bench.stats import percentile
 from loadtest.faults.record import Record
 from loadtest.faults.subscriber import Subscriber
+from protocol.position import Position
+
+DESCRIBED: Final = 3
+"""Clients of which the report says what they have."""
 
 
 @dataclass(slots=True)
@@ -23,6 +29,8 @@ class Healed:
     fault: str
     times_ms: list[int] = field(default_factory=list)
     unhealed: int = 0
+    states: list[str] = field(default_factory=list)
+    """What some of the unhealed have, and what they lack."""
 
     @property
     def p50_ms(self) -> int | None:
@@ -50,7 +58,7 @@ class Healing:
 
     def look(self) -> None:
         """Note who has become complete."""
-        targets = {channel: self._record.first_after(channel, mark) for channel, mark in self._marks.items()}
+        targets = self._targets()
         now_ms = round((time.monotonic() - self._began_s) * 1000)
         left = []
         for subscriber in self._left:
@@ -63,3 +71,20 @@ class Healing:
                 self.healed.times_ms.append(now_ms)
         self._left = left
         self.healed.unhealed = len(left)
+
+    def give_up(self) -> None:
+        """Note what those who are left have."""
+        targets = self._targets()
+        for subscriber in self._left[:DESCRIBED]:
+            for channel, subscription in subscriber.subscriptions.items():
+                target, ledger = targets[channel], subscription.ledger
+                if target is None or not subscription.subscribed or not ledger.reached(target):
+                    state = "" if subscription.subscribed else ", not subscribed"
+                    wanted = f"{target.epoch} {target.offset}" if target is not None else "a publication"
+                    self.healed.states.append(
+                        f"{subscriber.user} has {ledger.describe()} of {channel}{state}, not {wanted}"
+                    )
+
+    def _targets(self) -> dict[str, Position | None]:
+        """What each channel's subscribers must have."""
+        return {channel: self._record.first_after(channel, mark) for channel, mark in self._marks.items()}

@@ -53,9 +53,12 @@ class Record:
         return len(self._in_order[channel])
 
     def first_after(self, channel: str, mark: int) -> Position | None:
-        """The first that was accepted after `mark`; None while there is none."""
-        in_order = self._in_order[channel]
-        return in_order[mark] if mark < len(in_order) else None
+        """The first that was accepted after `mark`, in the epoch of the newest; None while there is none.
+
+        Nobody need have what was accepted in an epoch that has ended: the new one says that it is gone.
+        """
+        later = self._in_order[channel][mark:]
+        return next((each for each in later if each.epoch == later[-1].epoch), None)
 
     def compare(self, *, replicated: bool = False) -> None:
         """Count what subscribers got at an offset where the publisher was told of another publication.

@@ -96,7 +96,9 @@ class Results:
         found += [f"disconnected {reason}: {count:,}" for reason, count in self.departures.items()]
         found += [f"{reason}: {count:,}" for reason, count in self.wrong.items()]
         found += [
-            f"{each.unhealed:,} clients did not heal from “{each.fault}”" for each in self.healed if each.unhealed
+            f"{each.unhealed:,} clients did not heal from “{each.fault}”: {'; '.join(each.states)}"
+            for each in self.healed
+            if each.unhealed
         ]
         if self.memory is not None and self.memory.growth > self.memory.bound_growth:
             found.append(

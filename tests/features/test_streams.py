@@ -200,22 +200,27 @@ async def test_a_thousand_watchers_cost_one_subscription_per_worker(
     text = "".join(f"{number}.\n" for number in range(500))
     clients: list[Client] = []
     token = gateway.token("ada")
-    async with streams.open("crowd", owner="ada") as writer:
-        await writer.append(text)
-        await wait_until(lambda: writer.seq > 1, "the text is there")
-        before = reads(gateway)
-        for _ in range(20):
-            clients.extend(await asyncio.gather(*(Client.open(gateway.url) for _ in range(50))))
-        await asyncio.gather(*(client.connect(token) for client in clients))
-        replies = await asyncio.gather(*(client.call(subscribe={"channel": "stream:crowd"}) for client in clients))
-        assert {reply["publications"][0]["data"]["text"] for reply in replies} == {text}
-        assert gateway.redis.pubsub_numsub("gw:pub:stream:crowd") == [(b"gw:pub:stream:crowd", 2)]
-        assert reads(gateway) - before <= 20  # not one for each
-        await writer.append("The end.")
-    for client in clients:
-        await client.wait(lambda client=client: len(client.data("stream:crowd")) == 2, "the last words")  # type: ignore[misc]
-        assert [record["type"] for record in client.data("stream:crowd")] == ["delta", "finished"]
-    await asyncio.gather(*(client.aclose() for client in clients))
+    patient = OPTIONS._replace(
+        lease_s=30.0
+    )  # a thousand clients on this loop: the writer may have to wait for its turn
+    try:
+        async with streams.open("crowd", owner="ada", options=patient) as writer:
+            await writer.append(text)
+            await wait_until(lambda: writer.seq > 1, "the text is there")
+            before = reads(gateway)
+            for _ in range(20):
+                clients.extend(await asyncio.gather(*(Client.open(gateway.url) for _ in range(50))))
+            await asyncio.gather(*(client.connect(token) for client in clients))
+            replies = await asyncio.gather(*(client.call(subscribe={"channel": "stream:crowd"}) for client in clients))
+            assert {reply["publications"][0]["data"]["text"] for reply in replies} == {text}
+            assert gateway.redis.pubsub_numsub("gw:pub:stream:crowd") == [(b"gw:pub:stream:crowd", 2)]
+            assert reads(gateway) - before <= 20  # not one for each
+            await writer.append("The end.")
+        for client in clients:
+            await client.wait(lambda client=client: len(client.data("stream:crowd")) == 2, "the last words")  # type: ignore[misc]
+            assert [record["type"] for record in client.data("stream:crowd")] == ["delta", "finished"]
+    finally:
+        await asyncio.gather(*(client.aclose() for client in clients))
 
 
 def reads(gateway: Gateway) -> int:

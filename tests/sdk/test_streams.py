@@ -40,7 +40,7 @@ def other_node(server: RedisServer) -> Iterator[Gateway]:
 
 @pytest.fixture
 async def streams(server: RedisServer) -> AsyncIterator[Streams]:
-    async with Streams(server.url, options=Options(lease_s=2.0)) as streams:
+    async with Streams(server.url, options=Options(lease_s=15.0)) as streams:
         yield streams
 
 

@@ -15,6 +15,9 @@ The wheel then goes on from where it stopped, so that pong timeouts become no sh
 of an interval and at most 3 s, grows again within an interval: a ping is late by twice that at the most, which is less
 than the 10 s that SDKs allow.
 
+A worker that stood still (its machine was suspended, or moved to another host) does not make up for all of that time:
+its ticks would follow one another so fast that clients were cut off before their pongs could be there.
+
 The wheel also tells connections that have reached their maximum age: no timer of their own. The age is drawn from
 [half, whole], so that those who came together do not leave together.
 
@@ -37,6 +40,8 @@ WAIT_SHARE: Final = 1 / 8
 """Of an interval: what ticks may wait for when it is short."""
 WAIT_STEP_S: Final = 0.02
 """Between two looks whether there is still something to deliver."""
+LATE_SHARE: Final = 1 / 8
+"""Of a pong timeout: what ticks are late by and make up for. So much less time is left for pongs, at the most."""
 
 
 class Pinged(Protocol):
@@ -64,6 +69,7 @@ class KeepaliveWheel:
     __slots__ = (
         "_age_ticks",
         "_connections",
+        "_most_late_s",
         "_most_patience_s",
         "_new",
         "_patience_s",
@@ -86,6 +92,7 @@ class KeepaliveWheel:
         self._new: set[Pinged] = set()  # not pinged yet
         self._pong_ticks = min(count - 1, max(1, -int(-pong_timeout_s // self.tick_s)))
         self._age_ticks = max_age_s / self.tick_s
+        self._most_late_s = max(self.tick_s, self._pong_ticks * self.tick_s * LATE_SHARE)
         self._position = 0
         self._ticks = 0
         self._connections = 0
@@ -148,7 +155,8 @@ class KeepaliveWheel:
             self._slots[connection.slot][connection] = crowded.pop(connection)
 
     async def run(self, delivering: Callable[[], bool]) -> None:
-        """Tick until cancelled. Ticks that a busy loop missed are made up, one for each pass of the loop.
+        """Tick until cancelled. Ticks that a busy loop missed are made up, one for each pass of the loop; not more than
+        an eighth of the pong timeout, or one tick.
 
         `delivering` tells whether messages are on their way to connections: ticks make way for them, within bounds.
         """
@@ -164,4 +172,5 @@ class KeepaliveWheel:
                 due += waited_s
                 self._patience_s -= waited_s
             self._patience_s = min(self._most_patience_s, self._patience_s + self._most_patience_s / len(self._slots))
+            due = max(due, loop.time() - self._most_late_s)
             self.tick()

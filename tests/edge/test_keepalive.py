@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from math import ceil
 from random import Random
@@ -257,14 +258,25 @@ class NotingWheel(KeepaliveWheel):
         super().tick()
 
 
-def ticks_of(interval_s: float, seconds: float, delivering: Callable[[float], bool]) -> NotingWheel:
-    """A wheel that ran for so long by its loop's clock; `delivering` tells for each moment if there is something to."""
+def ticks_of(
+    interval_s: float,
+    seconds: float,
+    delivering: Callable[[float], bool],
+    standing_still: Mapping[float, float] | None = None,
+) -> NotingWheel:
+    """A wheel that ran for so long by its loop's clock; `delivering` tells for each moment if there is something to,
+    `standing_still` when nothing runs, and for how long."""
     selector = JumpingSelector()
     loop = asyncio.SelectorEventLoop(selector)
     loop.time = lambda: selector.now  # type: ignore[method-assign]
     wheel = NotingWheel(interval_s)
 
+    def stand_still(duration_s: float) -> None:
+        selector.now += duration_s
+
     async def run() -> None:
+        for at, duration_s in (standing_still or {}).items():
+            loop.call_at(at, stand_still, duration_s)
         running = asyncio.create_task(wheel.run(lambda: delivering(selector.now)))
         await asyncio.sleep(seconds)
         running.cancel()
@@ -297,3 +309,18 @@ def test_a_wheel_that_waited_for_deliveries_gives_as_much_time_for_pongs() -> No
     wheel = ticks_of(25.0, 60.0, lambda now: 30.0 < now < 32.0)
     gaps = [later - earlier for earlier, later in pairwise(wheel.times)]
     assert min(gaps) == pytest.approx(wheel.tick_s), "no tick is made up"
+
+
+@pytest.mark.parametrize(("interval_s", "stood_still_s"), [(25.0, 5.0), (25.0, 60.0), (1.0, 0.5), (1.0, 30.0)])
+def test_a_worker_that_stood_still_leaves_clients_the_time_to_answer(interval_s: float, stood_still_s: float) -> None:
+    wheel = ticks_of(interval_s, 4 * interval_s + stood_still_s, lambda _now: False, {1.5 * interval_s: stood_still_s})
+    pong_ticks = math.ceil(interval_s / 3 / wheel.tick_s)
+    waited = [later - earlier for earlier, later in zip(wheel.times, wheel.times[pong_ticks:], strict=False)]
+    assert min(waited) >= 7 / 8 * pong_ticks * wheel.tick_s - wheel.tick_s
+    awake = [later - earlier for earlier, later in pairwise(wheel.times)]
+    assert max(awake) == pytest.approx(stood_still_s, abs=2 * wheel.tick_s)
+
+
+def test_ticks_of_a_loop_that_is_late_again_and_again_are_made_up() -> None:
+    wheel = ticks_of(25.0, 100.0, lambda _now: False, {float(second): 0.7 for second in range(1, 99)})
+    assert len(wheel.times) == pytest.approx(100.0 / wheel.tick_s, abs=8)

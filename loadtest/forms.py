@@ -26,11 +26,10 @@ from typing import Any, Final, cast
 
 import jwt
 import redis.asyncio
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.ending import INTERRUPTED, interruptible, until_interrupted
+from loadtest.bench.ending import INTERRUPTED, run_until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.opening import upgrade_request
@@ -161,12 +160,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not console.is_terminal:
         console.width = 120
     try:
-        with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            lanes = runner.run(until_interrupted(_run(options, console)))
+        lanes = run_until_interrupted(_run(options, console))
     except BenchError as error:
         console.print(f"[red]The benchmark cannot be run:[/] {error}", highlight=False)
         return 2
-    except asyncio.CancelledError:
+    except KeyboardInterrupt:
         return INTERRUPTED
     show(lanes, console)
     return 0

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, Protocol, TypeVar
 
+import uvloop
+
 T = TypeVar("T")
 
 INTERRUPTED: Final = 130
@@ -95,6 +97,15 @@ def uninterrupted() -> Iterator[None]:
             yield
     else:
         yield
+
+
+def run_until_interrupted(work: Coroutine[Any, Any, T]) -> T:
+    """A whole run on an event loop of its own. Raises KeyboardInterrupt after one of the signals."""
+    with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            return runner.run(until_interrupted(work))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
 
 async def until_interrupted(work: Coroutine[Any, Any, T]) -> T:

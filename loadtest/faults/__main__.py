@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
-import uvloop
 from rich.console import Console
 
-from loadtest.bench.ending import INTERRUPTED, interruptible, until_interrupted
+from loadtest.bench.ending import INTERRUPTED, run_until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stages import Stages
 from loadtest.faults.gateway import DEFAULT_COMMAND
@@ -31,12 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.width = FILE_COLUMNS
     plan = SMALL if options.small else Plan()
     try:
-        with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            results = runner.run(until_interrupted(run(plan, options.gateway_command, Stages(console, "faults"))))
+        results = run_until_interrupted(run(plan, options.gateway_command, Stages(console, "faults")))
     except BenchError as error:
         console.print(f"[red]The faults cannot be run:[/] {error}", highlight=False)
         return 2
-    except asyncio.CancelledError:
+    except KeyboardInterrupt:
         return INTERRUPTED
     show(results, console)
     if options.json is not None:

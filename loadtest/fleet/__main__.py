@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import uvloop
 from rich.console import Console
 
-from loadtest.bench.ending import INTERRUPTED, interruptible, until_interrupted
+from loadtest.bench.ending import INTERRUPTED, run_until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stages import Stages
 from loadtest.faults.gateway import DEFAULT_COMMAND
@@ -39,14 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for kind in (options.kind,) if options.kind else tuple(FLEETS):
         console.rule(kind)
         try:
-            with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                results, possible_losses = runner.run(
-                    until_interrupted(run(kind, plan, options.gateway_command, Stages(console, kind)))
-                )
+            results, possible_losses = run_until_interrupted(
+                run(kind, plan, options.gateway_command, Stages(console, kind))
+            )
         except BenchError as error:
             console.print(f"[red]The faults cannot be run:[/] {error}", highlight=False)
             return 2
-        except asyncio.CancelledError:
+        except KeyboardInterrupt:
             return INTERRUPTED
         show(results, console)
         console.print(

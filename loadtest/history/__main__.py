@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import uvloop
 from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.ending import INTERRUPTED, interruptible, until_interrupted
+from loadtest.bench.ending import INTERRUPTED, run_until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.redis_server import start_redis
@@ -69,13 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = QUICK if options.quick else Plan()
     plan = replace(plan, clients=min(plan.clients, raise_file_limit() - FILES_RESERVE))
     try:
-        with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            work = run(plan, options.gateway_command, Stages(console, "history"))
-            rates, recovery = runner.run(until_interrupted(work))
+        rates, recovery = run_until_interrupted(run(plan, options.gateway_command, Stages(console, "history")))
     except BenchError as error:
         console.print(f"[red]History cannot be measured:[/] {error}", highlight=False)
         return 2
-    except asyncio.CancelledError:
+    except KeyboardInterrupt:
         return INTERRUPTED
     targets = targets_of(rates, recovery)
     show(rates, recovery, targets, console)

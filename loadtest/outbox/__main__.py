@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import os
 import shlex
@@ -15,10 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import uvloop
 from rich.console import Console
 
-from loadtest.bench.ending import INTERRUPTED, interruptible, until_interrupted
+from loadtest.bench.ending import INTERRUPTED, run_until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stages import Stages
 from loadtest.faults.gateway import DEFAULT_COMMAND, Gateway
@@ -40,15 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.width = FILE_COLUMNS
     try:
         names = _measured(options, console)
-        with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            if options.what == "faults":
-                verdicts = [runner.run(until_interrupted(_faults(name, options, console))) for name in names]
-                return _show(verdicts, console)
-            _show_figures([runner.run(until_interrupted(_bench(name, options, console))) for name in names], console)
+        if options.what == "faults":
+            return _show([run_until_interrupted(_faults(name, options, console)) for name in names], console)
+        _show_figures([run_until_interrupted(_bench(name, options, console)) for name in names], console)
     except BenchError as error:
         console.print(f"[red]This cannot be run:[/] {error}", highlight=False)
         return 2
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         return INTERRUPTED
     return 0
 

@@ -15,11 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.ending import INTERRUPTED, interruptible, until_interrupted
+from loadtest.bench.ending import INTERRUPTED, run_until_interrupted
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import raise_file_limit
 from loadtest.bench.stages import Stages
@@ -79,12 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.width = FILE_COLUMNS
     plan = Plan(minutes=options.minutes, clients=options.clients)
     try:
-        with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            results = runner.run(until_interrupted(run(plan, options.gateway_command, Stages(console, "soak"))))
+        results = run_until_interrupted(run(plan, options.gateway_command, Stages(console, "soak")))
     except BenchError as error:
         console.print(f"[red]The soak cannot be run:[/] {error}", highlight=False)
         return 2
-    except asyncio.CancelledError:
+    except KeyboardInterrupt:
         return INTERRUPTED
     show(results, console)
     return 1 if results.violations() else 0

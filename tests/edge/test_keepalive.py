@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import selectors
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -314,7 +313,7 @@ def test_a_wheel_that_waited_for_deliveries_gives_as_much_time_for_pongs() -> No
 @pytest.mark.parametrize(("interval_s", "stood_still_s"), [(25.0, 5.0), (25.0, 60.0), (1.0, 0.5), (1.0, 30.0)])
 def test_a_worker_that_stood_still_leaves_clients_the_time_to_answer(interval_s: float, stood_still_s: float) -> None:
     wheel = ticks_of(interval_s, 4 * interval_s + stood_still_s, lambda _now: False, {1.5 * interval_s: stood_still_s})
-    pong_ticks = math.ceil(interval_s / 3 / wheel.tick_s)
+    pong_ticks = ceil(interval_s / 3 / wheel.tick_s)
     waited = [later - earlier for earlier, later in zip(wheel.times, wheel.times[pong_ticks:], strict=False)]
     assert min(waited) >= 7 / 8 * pong_ticks * wheel.tick_s - wheel.tick_s
     awake = [later - earlier for earlier, later in pairwise(wheel.times)]

@@ -34,6 +34,7 @@ from gateway.clock import SystemClock
 from gateway.errors import StartupError, TokenInvalid
 from gateway.supervisor import Serving, Supervisor
 from tests.support.gateway import Gateway, serving
+from tests.support.processes import kill_all
 
 ROOT = Path(__file__).parent.parent
 SECRET = "a secret that is long enough for HS256"
@@ -439,8 +440,7 @@ def test_the_demo_serves_and_its_lines_work(tmp_path: Path) -> None:
         demo.send_signal(signal.SIGINT)
         assert demo.wait(20) == 0
     finally:
-        demo.kill()
-        demo.wait()
+        kill_all(demo)
         if demo.stdout:
             demo.stdout.close()
 

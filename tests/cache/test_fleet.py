@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.gateway import child_environment
 from tests.support.lines import Lines
+from tests.support.processes import kill_all
 from tests.support.redis_server import RedisServer
 from tests.support.source import ROOT
 from tests.support.waiting import DEADLINE_S
@@ -62,8 +63,7 @@ class Fleet:
         self.lines.join()
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait(DEADLINE_S)
+        kill_all(self.process)
         assert self.process.stdin is not None
         self.process.stdin.close()
 

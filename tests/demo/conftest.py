@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from gateway.processes import child_environment
-from tests.support.processes import descendants
+from tests.support.processes import descendants, those
 from tests.support.requirements import BROWSER_ARGUMENTS, require_browser
 
 API_KEY = "demo-test-key-0123456789"
@@ -47,8 +47,7 @@ class Demo(NamedTuple):
         return f"{self.control}/demo"
 
     def edge_workers(self) -> list[psutil.Process]:
-        found = (psutil.Process(pid) for pid in descendants(self.process.pid))
-        return [process for process in found if "gateway.workers.edge" in process.cmdline()]
+        return those(descendants(self.process.pid), lambda each: "gateway.workers.edge" in each.cmdline())
 
     def publish(self, channel: str, data: str) -> str:
         """Publish from a shell; what the command says."""

@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidHandshake
 from tests.features.conftest import OpenClient
 from tests.support.client import Client
 from tests.support.gateway import Gateway, serving
+from tests.support.processes import is_redis, those
 from tests.support.waiting import POLL_INTERVAL_S, wait_until
 
 
@@ -88,7 +89,7 @@ async def test_a_killed_embedded_redis_is_replaced_and_everything_resumes(
 ) -> None:
     client = await open_client()
     await client.subscribe("news")
-    (server,) = [process for process in gateway.look_around() if process.name().startswith("redis-server")]
+    (server,) = those(gateway.look_around(), is_redis)
     server.kill()
     await wait_until(lambda: gateway.logged("embedded redis started", again=True), "there is another one")
     gateway.look_around()

@@ -9,7 +9,8 @@ import pytest
 
 from tests.features.conftest import OpenClient
 from tests.support.client import Client
-from tests.support.gateway import Gateway, is_alive, serving
+from tests.support.gateway import Gateway, serving
+from tests.support.processes import wait_gone
 from tests.support.waiting import wait_until
 
 ONE_WORKER = pytest.mark.parametrize("gateway", [{"limits": {"close_timeout_s": 1.0}}], indirect=True, ids=["one"])
@@ -60,5 +61,5 @@ async def test_nothing_outlives_a_supervisor_that_is_killed(gateway: Gateway, op
     gateway.process.wait()
     for client in clients:
         assert (await client.wait_closed())[0] in (3001, 1006)
-    await wait_until(lambda: not any(map(is_alive, children)), "every process has ended")
+    await wait_gone(children)
     await wait_until(lambda: not folder.exists(), "the folder of the embedded Redis is gone")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import orjson
 import psutil
 import pytest
 
-from tests.support.waiting import DEADLINE_S, POLL_INTERVAL_S
+from tests.support.processes import descendants, kill_all, wait_gone
+from tests.support.waiting import DEADLINE_S
 
 COMMAND = (sys.executable, "-m", "loadtest.faults", "--small")
 RUN_DEADLINE_S = 170
@@ -41,26 +41,23 @@ def test_whatever_breaks_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.Mon
     assert left_in(tmp_path) == []
 
 
-def test_interrupted_it_takes_everything_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_interrupted_it_takes_everything_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    family: list[psutil.Process] = []
     run = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert run.stdout is not None
         while "publications flow" not in (line := run.stdout.readline()):
             assert line, "ended early"
-        family = psutil.Process(run.pid).children(recursive=True)
+        family = descendants(run.pid)
         assert len(family) >= 4
         run.send_signal(signal.SIGINT)
         run.stdout.read()
         assert run.wait(DEADLINE_S) == 130
-        until = time.monotonic() + DEADLINE_S
-        while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family):
-            assert time.monotonic() < until, "a process is left"
-            time.sleep(POLL_INTERVAL_S)
+        await wait_gone(family)
         assert left_in(tmp_path) == []
     finally:
-        run.kill()
-        run.wait(DEADLINE_S)
+        kill_all(run, family)
         run.stdout.close()
 
 

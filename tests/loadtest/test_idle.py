@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.waiting import DEADLINE_S, POLL_INTERVAL_S
+from tests.support.processes import descendants, kill_all, wait_gone
+from tests.support.waiting import DEADLINE_S, wait_until
 
 COMMAND = (sys.executable, "-m", "loadtest.idle", "--small", "--pace", "2000")
 RUN_DEADLINE_S = 120
@@ -27,32 +27,24 @@ def test_it_measures_idle_clients_and_storms(tmp_path: Path, monkeypatch: pytest
     rows = re.findall(r"│ +(none|2000/s) │ +1,000 │ +0 │", ran.stdout)
     assert rows == ["none", "2000/s"], ran.stdout
     assert re.search(r"1,000 idle clients: \d+\.\d % of a core", ran.stdout), ran.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_takes_everything_with_it(
+async def test_interrupted_it_takes_everything_with_it(
     how: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     family: list[psutil.Process] = []
     run = subprocess.Popen([*COMMAND, "--no-storm"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        until = time.monotonic() + DEADLINE_S
-        while len(family := psutil.Process(run.pid).children(recursive=True)) < 5:
-            assert time.monotonic() < until, "Redis, a supervisor, two workers and the clients"
-            time.sleep(POLL_INTERVAL_S)
+        await wait_until(lambda: len(descendants(run.pid)) >= 5, "Redis, a supervisor, two workers and the clients")
+        family = descendants(run.pid)
         run.send_signal(how)
         assert run.wait(DEADLINE_S) == 130
-        until = time.monotonic() + DEADLINE_S
-        while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family):
-            assert time.monotonic() < until, "a process is left"
-            time.sleep(POLL_INTERVAL_S)
-        assert list(tmp_path.iterdir()) == []
+        await wait_gone(family)
+        assert os.listdir(tmp_path) == []
     finally:
-        for process in (*family, run):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        run.wait()
+        kill_all(run, family)
         assert run.stdout is not None
         run.stdout.close()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -17,7 +17,8 @@ from loadtest.scale.results import Verdict
 from loadtest.scale.shares import Shares
 from loadtest.storm.__main__ import main, storm_plan
 from loadtest.storm.results import Results, Scenario, judge_broadcasts
-from tests.support.waiting import DEADLINE_S, POLL_INTERVAL_S
+from tests.support.processes import descendants, kill_all, wait_gone
+from tests.support.waiting import DEADLINE_S, wait_until
 
 RUN_DEADLINE_S = 290
 
@@ -89,24 +90,23 @@ def test_a_small_storm_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.timeout(RUN_DEADLINE_S)
-def test_interrupted_it_takes_everything_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_interrupted_it_takes_everything_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     command = [sys.executable, "-m", "loadtest.storm", "--clients", "100", "--reports", str(tmp_path / "reports" / "s")]
+    family: list[psutil.Process] = []
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        until = time.monotonic() + 6 * DEADLINE_S
-        while len(family := psutil.Process(run.pid).children(recursive=True)) < 7:
-            assert time.monotonic() < until, "Redis, a supervisor, three workers, a generator, Locust"
-            time.sleep(POLL_INTERVAL_S)
+        await wait_until(
+            lambda: len(descendants(run.pid)) >= 7,
+            "Redis, a supervisor, three workers, a generator, Locust",
+            timeout_s=6 * DEADLINE_S,
+        )
+        family = descendants(run.pid)
         run.send_signal(signal.SIGTERM)
         assert run.wait(3 * DEADLINE_S) == Verdict.INTERRUPTED
-        until = time.monotonic() + DEADLINE_S
-        while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family):
-            assert time.monotonic() < until, "a process is left"
-            time.sleep(POLL_INTERVAL_S)
-        assert [path.name for path in tmp_path.iterdir() if path.name != "reports"] == []
+        await wait_gone(family)
+        assert set(os.listdir(tmp_path)) <= {"reports"}
     finally:
-        run.kill()
-        run.wait()
+        kill_all(run, family)
         assert run.stdout is not None
         run.stdout.close()

@@ -25,8 +25,7 @@ from gateway.storage import binary, folder
 from gateway.storage.binary import RedisServer, find_server
 from gateway.storage.embedded import EmbeddedRedis
 from gateway.storage.folder import embedded_folder, embedded_socket
-from tests.support.processes import descendants, is_running
-from tests.support.waiting import wait_until
+from tests.support.processes import descendants, is_redis, is_running, those, wait_gone
 
 PORT = 8000
 
@@ -59,9 +58,9 @@ async def ask(path: Path, *command: str) -> str:
         await writer.wait_closed()
 
 
-def redis_pid() -> int:
-    (pid,) = [pid for pid in descendants(os.getpid()) if "redis-server" in psutil.Process(pid).name()]
-    return pid
+def redis_process() -> psutil.Process:
+    (process,) = those(descendants(os.getpid()), is_redis)
+    return process
 
 
 async def test_a_started_server_answers_on_its_socket_and_is_gone_after_stop(redis: EmbeddedRedis) -> None:
@@ -69,18 +68,18 @@ async def test_a_started_server_answers_on_its_socket_and_is_gone_after_stop(red
     await redis.start()
     assert redis.url == f"unix://{embedded_socket(PORT)}"
     assert await ask(embedded_socket(PORT), "PING") == "+PONG\r\n"
-    pids = set(descendants(os.getpid())) - set(others)
-    assert len(pids) == 2  # guard and server
+    family = set(descendants(os.getpid())) - set(others)
+    assert len(family) == 2  # guard and server
 
     await redis.stop()
     assert not embedded_folder(PORT).exists()
-    assert not any(is_running(pid) for pid in pids)
+    assert not any(map(is_running, family))
 
 
 async def test_the_folder_is_private_and_there_is_no_tcp_port_and_nothing_on_disk(redis: EmbeddedRedis) -> None:
     await redis.start()
     assert stat.S_IMODE(embedded_folder(PORT).stat().st_mode) == 0o700
-    assert psutil.Process(redis_pid()).net_connections(kind="inet") == []
+    assert redis_process().net_connections(kind="inet") == []
     await ask(embedded_socket(PORT), "SET", "key", "value")
     assert os.listdir(embedded_folder(PORT)) == [embedded_socket(PORT).name]
     assert (await ask(embedded_socket(PORT), "CONFIG", "GET", "save")).endswith("$0\r\n\r\n")
@@ -136,7 +135,7 @@ async def test_a_server_that_cannot_start_is_quoted_in_the_error_and_leaves_noth
     with pytest.raises(StartupError, match=r"(?s)Bad directive.*redis-server ended with status 1"):
         await redis.start()
     assert not embedded_folder(PORT).exists()
-    assert descendants(os.getpid()) == others
+    assert not set(descendants(os.getpid())) - set(others)
 
 
 async def test_a_symbolic_link_in_place_of_the_folder_is_refused(redis: EmbeddedRedis, short_tmp: Path) -> None:
@@ -193,7 +192,7 @@ async def test_what_a_crash_left_behind_is_cleaned(redis: EmbeddedRedis) -> None
 
 async def test_a_server_that_dies_is_reported_and_can_be_started_again(redis: EmbeddedRedis) -> None:
     await redis.start()
-    os.kill(redis_pid(), signal.SIGKILL)
+    redis_process().kill()
     assert "signal 9" in await redis.wait_ended()
     assert not embedded_folder(PORT).exists()
     await redis.stop()
@@ -205,10 +204,10 @@ async def test_a_guard_that_is_killed_takes_the_server_with_it_and_the_next_star
     redis: EmbeddedRedis,
 ) -> None:
     await redis.start()
-    server = redis_pid()
-    os.kill(psutil.Process(server).ppid(), signal.SIGKILL)
+    server = redis_process()
+    psutil.Process(server.ppid()).kill()
     assert "-9" in await redis.wait_ended()
-    await wait_until(lambda: not is_running(server), "the server ends with its guard")
+    await wait_gone([server])
     await redis.stop()
     await redis.start()
     assert await ask(embedded_socket(PORT), "PING") == "+PONG\r\n"
@@ -217,8 +216,8 @@ async def test_a_guard_that_is_killed_takes_the_server_with_it_and_the_next_star
 async def test_a_server_that_ignores_sigterm_is_killed(redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.storage.embedded.STOP_TIMEOUT_S", 0.2)
     await redis.start()
-    server = redis_pid()
-    os.kill(server, signal.SIGSTOP)
+    server = redis_process()
+    server.suspend()
     await redis.stop()
     assert not is_running(server)
     assert not embedded_folder(PORT).exists()
@@ -239,15 +238,15 @@ def owner() -> Iterator[subprocess.Popen[bytes]]:
 
 
 async def test_an_owner_killed_by_sigkill_leaves_neither_server_nor_folder(owner: subprocess.Popen[bytes]) -> None:
-    pids = descendants(owner.pid)
-    assert len(pids) == 2
+    family = descendants(owner.pid)
+    assert len(family) == 2
     owner.kill()
-    await wait_until(lambda: not any(map(is_running, pids)), "guard and server end with their owner", timeout_s=2)
+    await wait_gone(family)
     assert not embedded_folder(PORT).exists()
 
 
 async def test_ctrl_c_in_the_terminal_does_not_reach_the_server(owner: subprocess.Popen[bytes]) -> None:
-    guard = psutil.Process(descendants(owner.pid)[0])
+    guard = descendants(owner.pid)[0]
     guard.send_signal(signal.SIGINT)
     assert await ask(embedded_socket(PORT), "PING") == "+PONG\r\n"
     assert guard.is_running()

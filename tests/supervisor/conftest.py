@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from gateway.processes import child_environment
-from tests.support.processes import descendants
+from tests.support.processes import descendants, kill_all
 from tests.support.waiting import wait_until
 
 UNUSED_REDIS = "redis://127.0.0.1:1"
@@ -86,7 +86,7 @@ class FakeGateway:
         """Of the worker that was started last under that name."""
         return int(self.notes("started", worker)[-1].name.rpartition("-")[2])
 
-    def children(self) -> list[int]:
+    def children(self) -> list[psutil.Process]:
         return descendants(self.process.pid)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
@@ -107,10 +107,7 @@ class FakeGateway:
         return self.process.wait()
 
     def kill_all(self) -> None:
-        if self.process.poll() is None:
-            for pid in [*self.children(), self.process.pid]:
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+        kill_all(self.process)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from gateway.storage.folder import embedded_folder
 from gateway.supervisor.limits import usable_cores
 from gateway.supervisor.supervisor import STARTS_PER_CORE
 from tests.supervisor.conftest import FakeGateway
-from tests.support.processes import is_running
+from tests.support.processes import is_redis, is_running, those, wait_gone
 from tests.support.waiting import wait_until
 
 exists = os.path.exists
@@ -105,7 +105,7 @@ async def test_sigterm_drains_edge_workers_then_control_and_exits_with_0(gateway
 
 async def test_ctrl_c_stops_like_sigterm_and_children_are_not_in_its_process_group(gateway: FakeGateway) -> None:
     await gateway.serve()
-    assert all(os.getpgid(pid) != os.getpgid(gateway.process.pid) for pid in gateway.children())
+    assert all(os.getpgid(child.pid) != os.getpgid(gateway.process.pid) for child in gateway.children())
     os.killpg(gateway.process.pid, signal.SIGINT)
     assert await gateway.exit_code() == 0
     assert len(gateway.notes("stopping")) == 3
@@ -137,16 +137,16 @@ async def test_a_supervisor_killed_by_sigkill_leaves_no_orphans(gateway: FakeGat
     folder = embedded_folder(gateway.serving["public_port"])
     assert exists(folder)
     gateway.process.kill()
-    await wait_until(lambda: not any(map(is_running, children)), "all children end", timeout_s=5)
+    await wait_gone(children)
     assert not exists(folder)
 
 
 async def test_an_embedded_redis_that_dies_is_started_again_under_the_same_url(gateway: FakeGateway) -> None:
     await gateway.serve({"redis": {"url": ""}})
     assert gateway.serving["embedded"] is not None
-    (redis,) = [pid for pid in gateway.children() if "redis-server" in psutil.Process(pid).name()]
+    (redis,) = those(gateway.children(), is_redis)
     path = Path(gateway.note("started", "edge-1")["config"]["redis"]["url"].removeprefix("unix://"))
-    os.kill(redis, signal.SIGKILL)
+    redis.kill()
     await wait_until(lambda: len(gateway.logged("embedded redis started")) == 2, "Redis is there again")
     assert "signal 9" in gateway.logged("embedded redis ended")[0]["reason"]
     with socket.socket(socket.AF_UNIX) as client:

@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from gateway import __version__
 from supply.lock import ROOT, RUNTIME_LOCK
 from tests.support.kubernetes import K8S
 from tests.support.lines import Lines
-from tests.support.processes import descendants, is_running
+from tests.support.processes import descendants, kill_all, wait_gone
 from tests.support.requirements import require_package_index
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -110,7 +110,7 @@ async def test_the_demo_runs_from_the_wheel_alone(installed: Path, tmp_path: Pat
     )
     assert process.stdout is not None
     lines = Lines(process.stdout)
-    family: list[int] = []
+    family: list[psutil.Process] = []
     try:
         page = lines.wait_for(
             lambda: re.search(r"http://\S+/demo\b", "\n".join(lines.seen)), "the page's address", timeout_s=PATIENCE_S
@@ -128,14 +128,9 @@ async def test_the_demo_runs_from_the_wheel_alone(installed: Path, tmp_path: Pat
                 assert (await client.get(answer.url.join(asset))).status_code == 200, asset
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0, lines.seen
-        await wait_until(lambda: not any(map(is_running, family)), "every process is gone")
+        await wait_gone(family)
     finally:
-        if process.poll() is None:
-            family = descendants(process.pid)
-            process.kill()
-            process.wait()
-        for pid in filter(is_running, family):
-            os.kill(pid, signal.SIGKILL)
+        kill_all(process, family)
         lines.join()
 
 

@@ -32,6 +32,7 @@ from gateway.processes import child_environment
 from gateway.storage.folder import embedded_folder
 from protocol.position import Position
 from tests.support.lines import Lines
+from tests.support.processes import descendants, is_running, kill_all
 from tests.support.waiting import DEADLINE_S
 
 SECRET = "the secret of all test gateways, long enough for HS256, 384 and 512"
@@ -132,15 +133,14 @@ class Gateway:
 
     def look_around(self) -> list[psutil.Process]:
         """Find its processes; those that are running."""
-        supervisor = psutil.Process(self.process.pid)
-        for process in (supervisor, *supervisor.children(recursive=True)):
+        for process in (psutil.Process(self.process.pid), *descendants(self.process.pid)):
             if process not in self.family:
                 self.family.append(process)
         return self.alive()
 
     def alive(self) -> list[psutil.Process]:
         """Processes of it that are running."""
-        return [process for process in self.family if is_alive(process)]
+        return [process for process in self.family if is_running(process)]
 
     @property
     def redis_folder(self) -> Path:
@@ -194,12 +194,7 @@ class Gateway:
 
     def kill(self) -> None:
         """End everything that is left of it. Each process by its own id."""
-        if is_alive_pid(self.process):
-            self.look_around()
-        for process in self.alive():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        self.process.wait(DEADLINE_S)
+        kill_all(self.process, self.family)
         self.log.join()
         shutil.rmtree(self.config_file.parent, ignore_errors=True)
         self._http.close()
@@ -222,7 +217,7 @@ def serving(config: Mapping[str, Section] | None = None, *, behind: Sequence[str
     gateway = Gateway(with_defaults(config or {}), behind=behind)
     try:
         yield gateway
-        if is_alive_pid(gateway.process):
+        if gateway.process.poll() is None:
             gateway.stop()
         unexpected = gateway.unexpected()
         assert not unexpected, unexpected
@@ -251,15 +246,3 @@ def to_toml(config: Mapping[str, Section]) -> str:
 def encode_token(claims: Mapping[str, Any], key: Any = SECRET, algorithm: str = "HS256", **header: str) -> str:
     """Any token, also one that a careful issuer would not make. Without `iat` and `exp` unless `claims` has them."""
     return jwt.encode(dict(claims), key, algorithm=algorithm, headers=header or None)
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs: a zombie has ended."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def is_alive_pid(process: subprocess.Popen[str]) -> bool:
-    return process.poll() is None

@@ -39,11 +39,19 @@ def parse_stat(stat: str) -> CpuTime:
     return CpuTime(user / TICKS_PER_S, system / TICKS_PER_S, (user + system) / TICKS_PER_S)
 
 
+def process_file(pid: int, name: str) -> str:
+    """Text of `/proc/PID/NAME`. Raises `FileNotFoundError` when the process is gone, also when it goes meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except ProcessLookupError as error:  # it was there to be opened, and not any more to be read
+        raise FileNotFoundError(error.errno, error.strerror, f"/proc/{pid}/{name}") from error
+
+
 def cpu_time(pids: Iterable[int]) -> CpuTime:
     """CPU time of these processes together. Raises `FileNotFoundError` when one of them is gone."""
     user_s = system_s = total_s = 0.0
     for pid in pids:
-        coarse = parse_stat(Path(f"/proc/{pid}/stat").read_text())
+        coarse = parse_stat(process_file(pid, "stat"))
         user_s += coarse.user_s
         system_s += coarse.system_s
         total_s += _scheduled_s(pid) or coarse.total_s
@@ -55,7 +63,7 @@ def _scheduled_s(pid: int) -> float:
     run_ns = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with suppress(FileNotFoundError):  # a thread that has just ended, or a kernel without schedstat
-            run_ns += int((thread / "schedstat").read_text().split()[0])
+            run_ns += int(process_file(pid, f"task/{thread.name}/schedstat").split()[0])
     return run_ns / 1e9
 
 
@@ -64,20 +72,24 @@ def parse_rss_kib(status: str) -> int:
     for line in status.splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
-    raise ValueError("no VmRSS in /proc/PID/status: the process has ended")
+    raise FileNotFoundError("no VmRSS in /proc/PID/status: the process has ended")
 
 
 def steady_rss_kib(pids: Sequence[int], deadline_s: float = 15.0) -> int:
-    """`rss_kib` once it has stopped growing: a process that still starts would be taken for one that grows."""
-    until, steady, before = time.monotonic() + deadline_s, 0, rss_kib(pids)
+    """`rss_kib`, of those that are there, once it has stopped growing: what still starts would be taken for growth."""
+    until, steady, before = time.monotonic() + deadline_s, 0, 0
     while steady < STEADY_LOOKS and time.monotonic() < until:
         time.sleep(STEADY_INTERVAL_S)
-        now = rss_kib(pids)
+        now = 0
+        for pid in pids:
+            with suppress(FileNotFoundError):  # what helps at the start ends meanwhile
+                now += rss_kib([pid])
         steady = steady + 1 if abs(now - before) < STEADY_KIB else 0
         before = now
     return before
 
 
 def rss_kib(pids: Iterable[int]) -> int:
-    """Resident memory of these processes together, in KiB; pages that they share count once for each."""
-    return sum(parse_rss_kib(Path(f"/proc/{pid}/status").read_text()) for pid in pids)
+    """Resident memory of these processes together, in KiB; pages that they share count once for each.
+    Raises `FileNotFoundError` when one of them is gone."""
+    return sum(parse_rss_kib(process_file(pid, "status")) for pid in pids)

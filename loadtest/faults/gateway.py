@@ -157,7 +157,7 @@ class Gateway:
         for worker, pid in self.pids().items():
             try:
                 found[worker] = rss_kib([pid]) * 1024
-            except (OSError, ValueError):
+            except FileNotFoundError:
                 continue
         return found
 

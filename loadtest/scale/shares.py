@@ -14,7 +14,7 @@ import psutil
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.processes import descendants
-from loadtest.bench.usage import TICKS_PER_S, cpu_time
+from loadtest.bench.usage import TICKS_PER_S, cpu_time, process_file
 
 FOREIGN_SHARE: Final = 0.15
 """Of the machine. When other programs use more, figures say something about them."""
@@ -92,7 +92,7 @@ class CpuMeter:
 def tree_s(pid: int) -> float:
     """CPU time of a process and of all that it has started, with what has ended and was waited for; 0 = it is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = process_file(pid, "stat")
     except FileNotFoundError:
         return 0.0
     fields = stat.rpartition(")")[2].split()

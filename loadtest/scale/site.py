@@ -18,7 +18,7 @@ from loadtest.bench.processes import Child, Cores, descendants
 from loadtest.bench.redis_server import start_redis
 from loadtest.bench.servers import gateway
 from loadtest.bench.servers.server import HOST, START_DEADLINE_S, Server, Surroundings
-from loadtest.bench.usage import rss_kib
+from loadtest.bench.usage import process_file, rss_kib
 from loadtest.scale.shares import CpuMeter, Shares, tree_s
 
 EDGE_MODULE: Final = "gateway.workers.edge"
@@ -120,7 +120,7 @@ def pss_kib(pids: Iterable[int]) -> int:
     """Proportional memory of these processes together, in KiB: a page that n of them share counts 1/n for each."""
     total = 0
     for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        for line in process_file(pid, "smaps_rollup").splitlines():
             if line.startswith("Pss:"):
                 total += int(line.split()[1])
     return total

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.bench.stats import median, percentile
-from loadtest.bench.usage import TICKS_PER_S, CpuTime, cpu_time, parse_rss_kib, parse_stat, steady_rss_kib
+from loadtest.bench.usage import TICKS_PER_S, CpuTime, cpu_time, parse_rss_kib, parse_stat, process_file, steady_rss_kib
+from loadtest.scale.shares import tree_s
 
 
 @pytest.mark.parametrize(
@@ -78,8 +81,18 @@ def test_resident_memory_is_read_in_kib() -> None:
 
 
 def test_resident_memory_of_an_ended_process_is_an_error() -> None:
-    with pytest.raises(ValueError, match="ended"):
+    with pytest.raises(FileNotFoundError, match="ended"):
         parse_rss_kib("Name:\tx\nState:\tZ (zombie)\n")
+
+
+def test_a_process_that_ends_between_opening_and_reading_is_gone() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # a zombie: the file is there, what it tells is not
+        with pytest.raises(FileNotFoundError, match=str(ended.pid)):
+            process_file(ended.pid, "smaps_rollup")
+    assert tree_s(ended.pid) == 0
+    with pytest.raises(FileNotFoundError):
+        cpu_time([os.getpid(), ended.pid])
 
 
 def test_memory_is_looked_at_once_it_has_stopped_growing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,3 +100,9 @@ def test_memory_is_looked_at_once_it_has_stopped_growing(monkeypatch: pytest.Mon
     monkeypatch.setattr("loadtest.bench.usage.rss_kib", lambda _pids: next(growing))
     monkeypatch.setattr("loadtest.bench.usage.STEADY_INTERVAL_S", 0.0)
     assert steady_rss_kib([1]) == 3_100
+
+
+def test_memory_is_looked_at_without_what_has_ended_meanwhile() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    assert steady_rss_kib([ended.pid], deadline_s=0.3) == 0

@@ -26,7 +26,7 @@ class Namespace(Section):
     recover_mode: Literal["log", "cache"] = "log"
     """log = everything that was missed; cache = the newest publication whenever somebody subscribes."""
     presence: bool = False
-    """Keep who is subscribed."""
+    """Keep who is subscribed. A client sees itself at once; others, and the API, see it some milliseconds later."""
     join_leave: bool = False
     """Tell every subscriber who joins and leaves. Clients of a worker that died leave only where `presence` is on."""
     subscribe_by: SubscribeBy = "authenticated"

@@ -13,7 +13,7 @@ import pytest
 from gateway import __version__
 from tests.support.client import Client
 from tests.support.gateway import API_KEY, Gateway, encode_token, serving
-from tests.support.waiting import DEADLINE_S
+from tests.support.waiting import DEADLINE_S, eventually
 
 CONFIG = {
     "server": {"workers": 2},
@@ -136,8 +136,12 @@ async def test_presence_tells_who_is_there(api: Call, open_client: OpenClient, n
     ada, bob = await open_client("ada", info={"a": 1}), await open_client("bob")
     for client in (ada, bob):
         await client.subscribe(f"chat:{name}")
-    stats = await api(cent.PresenceStatsRequest(channel=f"chat:{name}"))
-    assert (stats.num_clients, stats.num_users) == (2, 2)
+
+    async def counted() -> bool:
+        stats = await api(cent.PresenceStatsRequest(channel=f"chat:{name}"))
+        return bool((stats.num_clients, stats.num_users) == (2, 2))
+
+    await eventually(counted, "their worker has told Redis")
     presence = (await api(cent.PresenceRequest(channel=f"chat:{name}"))).presence
     assert {client: entry.user for client, entry in presence.items()} == {ada.id: "ada", bob.id: "bob"}
     assert presence[ada.id].conn_info == {"a": 1}

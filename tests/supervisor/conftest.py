@@ -94,7 +94,8 @@ class FakeGateway:
         return [line for line in self.logged_in_order() if line["event"] == event]
 
     def logged_in_order(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        whole, _, _half_written = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def reload(self, config: dict[str, Any]) -> None:
         """SIGHUP, with these sections over those of the start."""

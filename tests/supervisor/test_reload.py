@@ -84,7 +84,7 @@ async def test_a_successor_that_does_not_get_to_serve_stops_the_roll(
 
 
 async def test_a_second_sighup_during_a_roll_is_remembered(gateway: FakeGateway) -> None:
-    await gateway.serve(behaviour="edge-2:stubborn")
+    await gateway.serve({"limits": {"connect_timeout_s": 2}}, behaviour="edge-2:stubborn")
     gateway.reload(keepalive(12))
     await wait_until(lambda: gateway.notes("stopping", "edge-2"), "the roll is at the second worker, which hesitates")
     gateway.reload(keepalive(13))

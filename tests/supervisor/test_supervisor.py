@@ -112,7 +112,7 @@ async def test_ctrl_c_stops_like_sigterm_and_children_are_not_in_its_process_gro
 
 
 async def test_a_worker_that_does_not_end_is_killed_after_its_time(gateway: FakeGateway) -> None:
-    await gateway.serve(behaviour="edge-1:stubborn")
+    await gateway.serve({"limits": {"connect_timeout_s": 2}}, behaviour="edge-1:stubborn")
     gateway.process.terminate()
     assert await gateway.exit_code() == 0
     (killed,) = gateway.logged("worker killed")

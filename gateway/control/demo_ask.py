@@ -41,6 +41,8 @@ OF_ONE: Final = 3
 KIND: Final = "demo_answer"
 KEPT_S: Final = 600.0
 """Answers of a demo are kept for ten minutes."""
+BUDGET_S: Final = 2.0
+"""A slow Redis keeps a question waiting rather than its page without the stream, which follows later or never."""
 
 _STREAM: Final = re.compile(r"cache-[0-9a-f-]{1,100}", re.ASCII)
 
@@ -167,7 +169,14 @@ class Asking:
 
 def cache_options() -> Options:
     """What a demo keeps: little, and not for long."""
-    return Options(kinds={KIND: Kind(ttl_s=KEPT_S)}, jitter=0, local_entries=100, local_bytes=1_048_576, connections=4)
+    return Options(
+        kinds={KIND: Kind(ttl_s=KEPT_S)},
+        jitter=0,
+        budget_s=BUDGET_S,
+        local_entries=100,
+        local_bytes=1_048_576,
+        connections=4,
+    )
 
 
 def request_of(question: str) -> CacheRequest:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from gateway.control.demo_ask import OF_ONE
 from gateway.control.demo_model import compose
@@ -64,6 +64,25 @@ def test_ask_a_question(open_tab: OpenTab) -> None:
     assert "stream=cache-" in page.url
     page.get_by_role("button", name="Clear").click()
     page.get_by_role("button", name="Where do lost packets go?").click()
+    expect_begun(page.locator(".turn"), 1)
+
+
+def test_a_question_that_comes_before_the_page_is_ready_waits_for_it(open_tab: OpenTab) -> None:
+    page = open_tab(path="/ask")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/config.json", hold)
+    with page.expect_request("**/config.json"):
+        page.reload()
+    page.get_by_label("Your question").fill("Am I too early?")
+    page.get_by_label("Your question").press("Enter")
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_disabled()
+    expect(page.locator(".turn")).to_have_count(0)
+    held[0].continue_()
+    expect(page.locator(".turn .question")).to_have_text("Am I too early?")
     expect_begun(page.locator(".turn"), 1)
 
 

@@ -32,7 +32,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def config(server: RedisServer) -> dict[str, Any]:
-    return {"redis": {"url": server.url}, "streams": {"enabled": True}}
+    return {"redis": {"url": server.url}, "streams": {"enabled": True}, "cache": {"budget_ms": 20_000}}
 
 
 @pytest.fixture(scope="module")

@@ -48,11 +48,13 @@ async function start() {
 // Asking
 
 async function ask(question) {
-  if (asking || !client) return;
+  if (asking) return;
   if (!question) return notice("Please write a question first.", "problem");
   setAsking(true);
   const begun = performance.now();
   try {
+    await started;
+    if (!client) return; // why is on the screen
     const { stream, level, token } = await post("ask", { user, question });
     $("question").value = "";
     const same = [...turns.values()].find(({ answer }) => answer.stream === stream && answer.status === "writing");
@@ -221,4 +223,4 @@ addEventListener("storage", ({ key }) => {
 });
 addEventListener("online", () => client?.state === "reconnecting" && client.connect());
 
-start();
+const started = start();

@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 
 from gateway.processes import child_environment
-from gateway.streams import Options, StreamCancelled, Streams, StreamSuperseded
+from gateway.streams import Options, StreamCancelled, Streams, StreamSuperseded, StreamWriter
 from tests.support.client import Client
+from tests.support.following import Following
 from tests.support.gateway import Gateway, serving
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.waiting import wait_until
 from tests.support.watcher import Watcher
 
 OPTIONS = Options(lease_s=15.0)
+ROOMY = OPTIONS._replace(max_bytes=8_388_608)
 """A machine that stands still for some seconds ends no stream."""
 
 
@@ -232,26 +234,50 @@ async def test_a_slow_watcher_gets_a_snapshot_instead_of_a_queue(
     lines: int, size: int, gateway: Gateway, streams: Streams, watch: Watch
 ) -> None:
     """From the channel's log or, when that has been trimmed meanwhile, from the stored text."""
-    key = f"slow-{lines}"
-    line = "x" * size + "\n"
-    behind = gateway.metric("gateway_subscribers_behind_total")
-    async with streams.open(key, owner="ada", options=OPTIONS._replace(max_bytes=8_388_608)) as writer:
-        slow, quick = await watch(key), await watch(key)
-        assert slow.client is not None
-        slow.client.fall_asleep()
-        for number in range(lines):
-            await writer.append(line)
-            await quick.until(lambda following, n=number: len(following.text) > n * size, "the line")  # type: ignore[misc]
-        assert gateway.metric("gateway_subscribers_behind_total") > behind
-        slow.client.wake_up()
-    assert (await quick.end()).text == line * lines
-    await slow.until(lambda following: following.terminal or slow.told, "the end, or to be told")
-    if slow.told:
-        await slow.subscribe()
+    async with streams.open(f"slow-{lines}", owner="ada", options=ROOMY) as writer:
+        slow, whole = await fall_behind(writer, lines, size, gateway, watch)
+        await catch_up(slow, lambda following: following.text == whole)
     following = await slow.end()
-    assert following.text == line * lines
+    assert following.text == whole
     assert any(record["type"] == "snapshot" and record["from"] > 0 for record in following.records)
     assert len(following.records) < lines
+
+
+async def test_a_slow_watcher_that_comes_back_after_the_end_gets_the_text_whole(
+    gateway: Gateway, streams: Streams, watch: Watch
+) -> None:
+    async with streams.open("slow", owner="ada", options=ROOMY) as writer:
+        slow, whole = await fall_behind(writer, 460, 16_000, gateway, watch)
+    await wait_until(lambda: gateway.redis.exists("gw:stream-text:slow"), "its text is stored in one piece")
+    await catch_up(slow, lambda following: following.terminal)
+    assert slow.following.text == whole
+    assert len(slow.following.records) < 460
+
+
+async def fall_behind(
+    writer: StreamWriter, lines: int, size: int, gateway: Gateway, watch: Watch
+) -> tuple[Watcher, str]:
+    """A watcher that has read the beginning of what is written, and sleeps; what is written."""
+    line = "x" * size + "\n"
+    behind = gateway.metric("gateway_subscribers_behind_total")
+    slow, quick = await watch(writer.key), await watch(writer.key)
+    assert slow.client is not None
+    slow.client.fall_asleep()
+    for number in range(lines):
+        await writer.append(line)
+        await quick.until(lambda following, n=number: len(following.text) > n * size, "the line")  # type: ignore[misc]
+    assert gateway.metric("gateway_subscribers_behind_total") > behind
+    return slow, line * lines
+
+
+async def catch_up(slow: Watcher, condition: Callable[[Following], object]) -> None:
+    """Wake up, and come back when the gateway says so, until the condition is met."""
+    assert slow.client is not None
+    slow.client.wake_up()
+    await slow.until(lambda following: condition(following) or slow.told, "what was missed, or to be told")
+    if slow.told:
+        await slow.subscribe()
+    await slow.until(condition, "what was missed")
 
 
 PRODUCER = """

@@ -77,16 +77,22 @@ def parse_rss_kib(status: str) -> int:
 
 def steady_rss_kib(pids: Sequence[int], deadline_s: float = 15.0) -> int:
     """`rss_kib`, of those that are there, once it has stopped growing: what still starts would be taken for growth."""
-    until, steady, before = time.monotonic() + deadline_s, 0, 0
+    until, steady, before = time.monotonic() + deadline_s, 0, _rss_left_kib(pids)
     while steady < STEADY_LOOKS and time.monotonic() < until:
         time.sleep(STEADY_INTERVAL_S)
-        now = 0
-        for pid in pids:
-            with suppress(FileNotFoundError):  # what helps at the start ends meanwhile
-                now += rss_kib([pid])
+        now = _rss_left_kib(pids)
         steady = steady + 1 if abs(now - before) < STEADY_KIB else 0
         before = now
     return before
+
+
+def _rss_left_kib(pids: Iterable[int]) -> int:
+    """`rss_kib` of those that are there: what helps at the start ends meanwhile."""
+    total = 0
+    for pid in pids:
+        with suppress(FileNotFoundError):
+            total += rss_kib([pid])
+    return total
 
 
 def rss_kib(pids: Iterable[int]) -> int:

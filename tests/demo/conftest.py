@@ -15,7 +15,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from gateway.processes import child_environment
-from tests.support.processes import descendants, those
+from loadtest.bench.processes import descendants
+from tests.support.processes import those
 from tests.support.requirements import BROWSER_ARGUMENTS, require_browser
 
 API_KEY = "demo-test-key-0123456789"

@@ -22,8 +22,8 @@ from tests.support.waiting import wait_until
 from tests.support.watcher import Watcher
 
 OPTIONS = Options(lease_s=15.0)
-ROOMY = OPTIONS._replace(max_bytes=8_388_608)
 """A machine that stands still for some seconds ends no stream."""
+ROOMY = OPTIONS._replace(max_bytes=8_388_608)
 
 
 @pytest.fixture(scope="module")
@@ -235,8 +235,9 @@ async def test_a_slow_watcher_gets_a_snapshot_instead_of_a_queue(
 ) -> None:
     """From the channel's log or, when that has been trimmed meanwhile, from the stored text."""
     async with streams.open(f"slow-{lines}", owner="ada", options=ROOMY) as writer:
-        slow, whole = await fall_behind(writer, lines, size, gateway, watch)
+        slow, quick, whole = await fall_behind(writer, lines, size, gateway, watch)
         await catch_up(slow, lambda following: following.text == whole)
+    assert (await quick.end()).text == whole
     following = await slow.end()
     assert following.text == whole
     assert any(record["type"] == "snapshot" and record["from"] > 0 for record in following.records)
@@ -247,7 +248,8 @@ async def test_a_slow_watcher_that_comes_back_after_the_end_gets_the_text_whole(
     gateway: Gateway, streams: Streams, watch: Watch
 ) -> None:
     async with streams.open("slow", owner="ada", options=ROOMY) as writer:
-        slow, whole = await fall_behind(writer, 460, 16_000, gateway, watch)
+        slow, quick, whole = await fall_behind(writer, 460, 16_000, gateway, watch)
+    assert (await quick.end()).text == whole
     await wait_until(lambda: gateway.redis.exists("gw:stream-text:slow"), "its text is stored in one piece")
     await catch_up(slow, lambda following: following.terminal)
     assert slow.following.text == whole
@@ -256,8 +258,8 @@ async def test_a_slow_watcher_that_comes_back_after_the_end_gets_the_text_whole(
 
 async def fall_behind(
     writer: StreamWriter, lines: int, size: int, gateway: Gateway, watch: Watch
-) -> tuple[Watcher, str]:
-    """A watcher that has read the beginning of what is written, and sleeps; what is written."""
+) -> tuple[Watcher, Watcher, str]:
+    """A watcher that has read the beginning of what is written, and sleeps; one that has it all; what is written."""
     line = "x" * size + "\n"
     behind = gateway.metric("gateway_subscribers_behind_total")
     slow, quick = await watch(writer.key), await watch(writer.key)
@@ -267,7 +269,7 @@ async def fall_behind(
         await writer.append(line)
         await quick.until(lambda following, n=number: len(following.text) > n * size, "the line")  # type: ignore[misc]
     assert gateway.metric("gateway_subscribers_behind_total") > behind
-    return slow, line * lines
+    return slow, quick, line * lines
 
 
 async def catch_up(slow: Watcher, condition: Callable[[Following], object]) -> None:

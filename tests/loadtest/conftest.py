@@ -9,6 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.processes import is_running
+
 
 @pytest.fixture
 def clean_room(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -23,4 +25,4 @@ def clean_room(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _running() -> set[psutil.Process]:
-    return {child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE}
+    return {child for child in psutil.Process().children() if is_running(child)}

@@ -11,7 +11,8 @@ import orjson
 import psutil
 import pytest
 
-from tests.support.processes import descendants, kill_all, wait_gone
+from loadtest.bench.processes import descendants
+from tests.support.processes import kill_all, wait_gone
 from tests.support.waiting import DEADLINE_S
 
 COMMAND = (sys.executable, "-m", "loadtest.faults", "--small")

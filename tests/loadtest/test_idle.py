@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.processes import descendants, kill_all, wait_gone
+from loadtest.bench.processes import descendants
+from tests.support.processes import kill_all, wait_gone
 from tests.support.waiting import DEADLINE_S, wait_until
 
 COMMAND = (sys.executable, "-m", "loadtest.idle", "--small", "--pace", "2000")

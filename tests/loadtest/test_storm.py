@@ -12,12 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from loadtest.bench.processes import descendants
 from loadtest.load.locust import Outcome
 from loadtest.scale.results import Verdict
 from loadtest.scale.shares import Shares
 from loadtest.storm.__main__ import main, storm_plan
 from loadtest.storm.results import Results, Scenario, judge_broadcasts
-from tests.support.processes import descendants, kill_all, wait_gone
+from tests.support.processes import kill_all, wait_gone
 from tests.support.waiting import DEADLINE_S, wait_until
 
 RUN_DEADLINE_S = 290

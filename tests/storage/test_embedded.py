@@ -25,7 +25,8 @@ from gateway.storage import binary, folder
 from gateway.storage.binary import RedisServer, find_server
 from gateway.storage.embedded import EmbeddedRedis
 from gateway.storage.folder import embedded_folder, embedded_socket
-from tests.support.processes import descendants, is_redis, is_running, those, wait_gone
+from loadtest.bench.processes import descendants
+from tests.support.processes import is_redis, is_running, those, wait_gone
 
 PORT = 8000
 
@@ -241,7 +242,7 @@ async def test_an_owner_killed_by_sigkill_leaves_neither_server_nor_folder(owner
     family = descendants(owner.pid)
     assert len(family) == 2
     owner.kill()
-    await wait_gone(family)
+    await wait_gone(family, timeout_s=2)
     assert not embedded_folder(PORT).exists()
 
 

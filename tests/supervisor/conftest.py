@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from gateway.processes import child_environment
-from tests.support.processes import descendants, kill_all
+from loadtest.bench.processes import descendants
+from tests.support.processes import kill_all
 from tests.support.waiting import wait_until
 
 UNUSED_REDIS = "redis://127.0.0.1:1"

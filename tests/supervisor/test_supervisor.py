@@ -137,7 +137,7 @@ async def test_a_supervisor_killed_by_sigkill_leaves_no_orphans(gateway: FakeGat
     folder = embedded_folder(gateway.serving["public_port"])
     assert exists(folder)
     gateway.process.kill()
-    await wait_gone(children)
+    await wait_gone(children, timeout_s=5)
     assert not exists(folder)
 
 

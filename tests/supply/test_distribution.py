@@ -18,10 +18,11 @@ import psutil
 import pytest
 
 from gateway import __version__
+from loadtest.bench.processes import descendants
 from supply.lock import ROOT, RUNTIME_LOCK
 from tests.support.kubernetes import K8S
 from tests.support.lines import Lines
-from tests.support.processes import descendants, kill_all, wait_gone
+from tests.support.processes import kill_all, wait_gone
 from tests.support.requirements import require_package_index
 
 pytestmark = pytest.mark.timeout(300)

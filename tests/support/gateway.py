@@ -30,9 +30,10 @@ from gateway.auth import sign_token
 from gateway.broker.scripts import source
 from gateway.processes import child_environment
 from gateway.storage.folder import embedded_folder
+from loadtest.bench.processes import descendants
 from protocol.position import Position
 from tests.support.lines import Lines
-from tests.support.processes import descendants, is_running, kill_all
+from tests.support.processes import is_running, kill_all
 from tests.support.waiting import DEADLINE_S
 
 SECRET = "the secret of all test gateways, long enough for HS256, 384 and 512"

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from loadtest.bench.processes import descendants
 from tests.support.waiting import DEADLINE_S, wait_until
 
 
@@ -24,15 +25,6 @@ def is_running(process: int | psutil.Process) -> bool:
         return bool(found.is_running() and found.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def descendants(pid: int) -> list[psutil.Process]:
-    """All that `pid` has started, and what that has started. None when it has gone."""
-    try:
-        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-    return found
 
 
 def those(processes: Iterable[psutil.Process], condition: Callable[[psutil.Process], bool]) -> list[psutil.Process]:

@@ -48,6 +48,7 @@ async def test_the_subscriber_follows_the_master(fleet: SentinelFleet, world: Su
     await world.subscribed(b"a")
     old = fleet.master_of("a")
     assert old.client.publish("a", "1") == 1
+    await world.received((b"a", b"1"))  # Redis answers a publisher before it writes to subscribers
     old.kill()
     new = await asyncio.to_thread(fleet.wait_failed_over, "a", old)
     await world.happened("connected", "lost", "connected")

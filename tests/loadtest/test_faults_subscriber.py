@@ -128,7 +128,7 @@ class Stage:
 
     async def reached(self, offset: int, epoch: str = "a") -> None:
         position = Position(offset=offset, epoch=epoch)
-        await wait_until(lambda: self.ledger.reached(position), f"{position}, is {self.ledger.position}")
+        await wait_until(lambda: self.ledger.reached(position), lambda: f"{position}, is {self.ledger.position}")
 
 
 @pytest.fixture

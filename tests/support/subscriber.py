@@ -63,7 +63,8 @@ class SubscriberWorld:
     async def happened(self, *events: str) -> None:
         """Wait until exactly these events have happened."""
         await wait_until(
-            lambda: self._task is None or self._task.done() or self.events == list(events), f"{events}: {self.events}"
+            lambda: self._task is None or self._task.done() or self.events == list(events),
+            lambda: f"{events}: {self.events}",
         )
         assert self.events == list(events)
 
@@ -76,5 +77,7 @@ class SubscriberWorld:
 
     async def received(self, *messages: tuple[bytes, bytes]) -> None:
         """Wait until exactly these messages have come."""
-        await wait_until(lambda: len(self.messages) >= len(messages), f"{messages!r:.100}: {self.messages!r:.100}")
+        await wait_until(
+            lambda: len(self.messages) >= len(messages), lambda: f"{messages!r:.100}: {self.messages!r:.100}"
+        )
         assert self.messages == list(messages)

@@ -14,21 +14,26 @@ DEADLINE_S = 20.0
 POLL_INTERVAL_S = 0.01
 
 
-async def wait_until(condition: Callable[[], T], what: str, *, timeout_s: float = DEADLINE_S) -> T:
-    """Wait until `condition()` is true; its value. Fails the test with `what` after `timeout_s`."""
+async def wait_until(condition: Callable[[], T], what: str | Callable[[], str], *, timeout_s: float = DEADLINE_S) -> T:
+    """Wait until `condition()` is true; its value.
+
+    Fails the test with `what` after `timeout_s`: a function, where it names what there is by then.
+    """
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+            raise AssertionError(f"not within {timeout_s:g} s: {what if isinstance(what, str) else what()}")
         await asyncio.sleep(POLL_INTERVAL_S)
     return value
 
 
-async def eventually(condition: Callable[[], Awaitable[T]], what: str, *, timeout_s: float = DEADLINE_S) -> T:
+async def eventually(
+    condition: Callable[[], Awaitable[T]], what: str | Callable[[], str], *, timeout_s: float = DEADLINE_S
+) -> T:
     """`wait_until` for what has to be asked for: until the awaited `condition()` is true; its value."""
     deadline = time.monotonic() + timeout_s
     while not (value := await condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+            raise AssertionError(f"not within {timeout_s:g} s: {what if isinstance(what, str) else what()}")
         await asyncio.sleep(POLL_INTERVAL_S)
     return value

@@ -55,6 +55,8 @@ class Relay:
         self._report = report
         self._draw = draw
         self._hints = [asyncio.Event() for _ in publishers]
+        self._troubles: dict[str, str] = {}
+        """What is away, with what it said; while it is not empty the outbox is not relayed."""
         self._log = get_logger()
 
     async def run(self) -> None:
@@ -104,10 +106,13 @@ class Relay:
                 await asyncio.sleep(backoff.next_delay())
                 continue
             if outcome.away:
+                self._out_of_trouble("database")
                 self._in_trouble("redis", outcome.away)
                 await asyncio.sleep(backoff.next_delay())
                 continue
-            self._out_of_trouble()
+            self._out_of_trouble("database")
+            if outcome.published or outcome.refused:  # an empty claim says nothing of Redis: another may have the rows
+                self._out_of_trouble("redis")
             backoff.reset()
             if not (outcome.published or outcome.refused or outcome.invalid):
                 await _wait(hint, self._settings.poll_interval_s)
@@ -127,25 +132,28 @@ class Relay:
         """How much there is."""
         while True:
             try:
-                self._report.figures = await self._store.figures()
+                figures = self._report.figures = await self._store.figures()
             except SqlError:
                 self._report.figures = None
+            else:
+                if not figures.oldest_s:
+                    self._out_of_trouble("redis")  # nothing is left that it would have to take
             self._report.pool = self._database.pool_status()
             await asyncio.sleep(FIGURES_S)
 
     def _in_trouble(self, part: str, reason: object) -> None:
         self._report.counted.interrupted += 1
-        said = f"{part}: {reason}"
-        if not self._report.trouble:
+        if not self._troubles:
             missing = isinstance(reason, SqlError) and is_missing(reason)
             hint = {"hint": "`nexus-gateway outbox init` makes the table"} if missing else {}
             self._log.warning("outbox not relayed", part=part, error=str(reason), **hint)
-        self._report.trouble = said
+        self._troubles[part] = f"{part}: {reason}"
+        self._report.trouble = self._troubles[part]
 
-    def _out_of_trouble(self) -> None:
-        if self._report.trouble:
+    def _out_of_trouble(self, part: str) -> None:
+        if self._troubles.pop(part, "") and not self._troubles:
             self._log.info("outbox relayed again")
-        self._report.trouble = ""
+        self._report.trouble = next(iter(self._troubles.values()), "")
 
 
 def retry_delay_s(settings: Outbox, refusals: int, drawn: float) -> float:

@@ -166,6 +166,29 @@ def test_cancel_an_answer(open_tab: OpenTab) -> None:
     assert text_of(page.locator(".turn").first) == cut
 
 
+@pytest.mark.parametrize("size", [DESK, PHONE])
+def test_a_button_stays_under_the_finger_that_presses_it(open_tab: OpenTab, size: tuple[int, int]) -> None:
+    page = open_tab(path="/ask", size=size)
+    turn = ask(page, f"Where does the button go on {size[0]} pixels?")
+    with page.context.expect_page() as opening:
+        turn.get_by_role("link", name="Second tab").click()
+    second = opening.value
+    expect_begun(turn)
+    cancel = turn.get_by_role("button", name="Cancel")
+    before = cancel.bounding_box()
+    assert before is not None
+    page.mouse.move(before["x"] + before["width"] / 2, before["y"] + 5)
+    page.mouse.down()
+    held = text_of(turn)
+    expect_begun(second.locator(".turn"), len(held) + 150)
+    assert cancel.bounding_box() == before
+    page.mouse.up()
+    expect(turn.locator(".mark")).to_have_text("Cancelled")
+    expect(second.locator(".turn .mark")).to_have_text("Cancelled")
+    assert text_of(turn) == text_of(second.locator(".turn"))
+    assert len(text_of(turn)) >= len(held) + 150
+
+
 # What can go wrong.
 
 

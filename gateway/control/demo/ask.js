@@ -13,7 +13,8 @@ const GONE = {
   unknown: "The gateway knows of no such answer.",
   superseded: "It was begun anew: ask again to see it.",
 };
-let client = null, user = "", asking = false, ticker = 0;
+const held = new Set(); // turns to draw when nothing is pressed any more
+let client = null, user = "", asking = false, pressed = false, releasing = 0, ticker = 0;
 
 // Who is here
 
@@ -109,7 +110,6 @@ function watch(turn, firstToken = null) {
 function take(turn, record) {
   const { answer } = turn;
   if (answer.status !== "writing") return;
-  const follow = isAtEnd();
   if (record.type === "snapshot") {
     answer.text = record.from ? answer.text + record.text : record.text;
     answer.generation = record.generation;
@@ -122,8 +122,7 @@ function take(turn, record) {
   } else {
     return end(turn, record.type, { detail: inWords(turn, record), problem: record.message });
   }
-  turn.show();
-  if (follow) toEnd();
+  redraw(turn);
 }
 
 function inWords(turn, { usage }) {
@@ -133,12 +132,10 @@ function inWords(turn, { usage }) {
 }
 
 function end(turn, status, { detail = "", problem = "" }) {
-  const follow = isAtEnd();
   client.unsubscribe(`stream:${turn.answer.stream}`);
   Object.assign(turn.answer, { status, detail, problem });
   save(turn.answer);
-  turn.show();
-  if (follow) toEnd();
+  redraw(turn);
   notice();
 }
 
@@ -148,6 +145,28 @@ const newId = () => `a${crypto.getRandomValues(new Uint32Array(2)).join("")}`;
 const isAtEnd = () => $("scroll").scrollHeight - $("scroll").scrollTop - $("scroll").clientHeight < 80;
 const toEnd = () => { $("scroll").scrollTop = $("scroll").scrollHeight; };
 const show = (turn) => turn.element.scrollIntoView({ block: "nearest" });
+
+// A button stays under the finger that presses it: text that grows above it waits for a moment.
+function redraw(turn) {
+  if (pressed) return held.add(turn);
+  const follow = isAtEnd();
+  turn.show();
+  if (follow) toEnd();
+}
+
+function press({ target }) {
+  clearTimeout(releasing);
+  pressed = Boolean(target.closest(".actions"));
+}
+
+function release() {
+  clearTimeout(releasing);
+  releasing = setTimeout(() => { // behind the click
+    pressed = false;
+    held.forEach(redraw);
+    held.clear();
+  }, 100);
+}
 
 function add(answer) {
   const turn = new Turn(answer, { onCancel: cancel, onAgain: ask });
@@ -202,6 +221,8 @@ $("composer").addEventListener("submit", (event) => {
   ask($("question").value.trim());
 });
 for (const button of document.querySelectorAll(".suggestions button")) button.addEventListener("click", () => ask(button.textContent));
+addEventListener("pointerdown", press);
+for (const type of ["pointerup", "pointercancel", "blur"]) addEventListener(type, release);
 $("clear").addEventListener("click", () => {
   for (const { answer } of turns.values()) if (answer.status === "writing") client?.unsubscribe(`stream:${answer.stream}`);
   forget();

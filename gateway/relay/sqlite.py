@@ -42,7 +42,7 @@ _FREE: Final = text(f"""
     WITH RECURSIVE numbers (number) AS (
         SELECT 0 UNION ALL SELECT number + 1 FROM numbers WHERE number < {PARTITIONS - 1})
     SELECT number FROM numbers
-    WHERE number NOT IN (SELECT partition FROM {LEASES} WHERE until > {NOW})
+    WHERE number NOT IN (SELECT partition FROM {LEASES} WHERE until > {NOW} AND owner <> :owner)
         AND EXISTS (SELECT 1 FROM {TABLE} AS one WHERE one.partition = number AND {_DUE})
     ORDER BY random() LIMIT {SHARE}""")
 _LEASE: Final = text(f"""
@@ -74,7 +74,7 @@ class SqliteStore:
     """The table in one file."""
 
     def __init__(self, database: Database, bounds: Bounds, *, owner: str, lease_s: float) -> None:
-        """`owner`: name of this relay, no other has it."""
+        """`owner`: name of this relay, no other has it; it makes one claim after the other."""
         self._database = database
         self._owner = owner
         self._bounds = {"rows": bounds.rows, "bytes": bounds.total_bytes, "max_bytes": bounds.max_bytes}
@@ -96,7 +96,8 @@ class SqliteStore:
 
     async def _take(self) -> list[Row]:
         async with self._database.session() as session:
-            found = [number for (number,) in await session.execute(_FREE)]
+            # Its own leases are of a claim that did not get to its end: nobody else holds it.
+            found = [number for (number,) in await session.execute(_FREE, {"owner": self._owner})]
             if not found:
                 return []
             partitions = json.dumps(found)

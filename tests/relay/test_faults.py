@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.config import Outbox
 from gateway.errors import SqlUnavailable
 from gateway.relay import outbox_event
+from gateway.relay.rows import Claim
 from gateway.relay.schema import create
+from gateway.relay.sqlite import SqliteStore
 from tests.relay.conftest import Backend
 from tests.support.postgresql import PostgresServer, postgres_server
 from tests.support.redis_server import RedisServer
@@ -103,7 +106,11 @@ async def test_relay_killed_between_publish_and_delete_loses_and_doubles_nothing
 
 
 def _published(backend: Backend, expected: dict[str, list[int]]) -> int:
-    return sum(backend.redis.xlen(f"gw:log:{channel}") for channel in expected)
+    """Asked in one round trip: while it is under way the relays of this process stand still."""
+    with backend.redis.pipeline(transaction=False) as pipeline:
+        for channel in expected:
+            pipeline.xlen(f"gw:log:{channel}")
+        return sum(pipeline.execute())
 
 
 async def _rows_outside(backend: Backend) -> list[dict[str, str]]:
@@ -142,6 +149,31 @@ async def test_three_relays_share_the_work_and_keep_the_order(backend: Backend) 
         relays = (one, two, three)
         await wait_until(lambda: sum(each.report.counted.published for each in relays) == 3000, "all are counted once")
     assert sum(each.report.counted.published > 0 for each in relays) >= 2
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_claim_that_could_not_be_settled_is_made_again_at_once(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its leases are this relay's own: it does not wait for their end."""
+    expected = await fill(backend, 100)
+    async with backend.relaying(lease_s=600) as relay:
+        await everything_arrives(backend, expected)
+        settle, failures = SqliteStore._settle, 2
+
+        async def fail(store: SqliteStore, session: AsyncSession, claim: Claim) -> None:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise SqlUnavailable("database is locked")
+            await settle(store, session, claim)
+
+        monkeypatch.setattr(SqliteStore, "_settle", fail)
+        await backend.say("chat:room-0", "more")
+        expected["chat:room-0"].append("more")
+        await everything_arrives(backend, expected)
+    assert failures == 0
+    assert relay.report.counted.interrupted == 2
 
 
 async def test_relays_killed_again_and_again_lose_and_double_nothing(backend: Backend) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.clock import FakeClock
+from loadtest.bench.processes import free_port
 
 TO_JWK: dict[str, Callable[..., dict[str, Any]]] = {
     "RS256": RSAAlgorithm.to_jwk,
@@ -107,7 +107,4 @@ def make_signer() -> Callable[[str, str], Signer]:
 @pytest.fixture
 def unused_port() -> int:
     """A port on loopback where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_port()

@@ -14,14 +14,10 @@ from gateway.config import Config
 from gateway.metrics import CounterTable
 from gateway.processes import WorkerSpec
 from gateway.supervisor.worker import Worker
+from loadtest.bench.processes import free_port
 
 KEY = "test-key-0123456789"
 DEADLINE_S = 30.0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 class ControlProcess:

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.edge import Listener
 from gateway.metrics import names, private_row
+from loadtest.bench.processes import free_port
 from tests.support.waiting import wait_until
 
 
@@ -18,10 +19,7 @@ class World:
     def __init__(self) -> None:
         self.counters = private_row()
         self.accepted: list[asyncio.Protocol] = []
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.listener = self.make()
 
     def make(self) -> Listener:

@@ -18,6 +18,7 @@ from gateway.config import Server
 from gateway.edge.listener import Listener
 from gateway.edge.tls import Connect, Tls, connect_aiofastnet, connect_uvloop
 from gateway.metrics import names, private_row
+from loadtest.bench.processes import free_port
 from tests.support.certificate import Certificate, make_certificate, serial_of
 from tests.support.waiting import wait_until
 
@@ -46,9 +47,7 @@ class World:
         server = Server(**certificate.settings)  # type: ignore[arg-type]
         factory: Callable[[], Echo] = lambda: Echo(self.made)  # noqa: E731
         self.tls = Tls(server, factory, self.counters, handshake_s=0.5, shutdown_s=0.5, connect=connect)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.listener = Listener(
             "127.0.0.1", self.port, factory, self.counters, max_connections=100, secure=self.tls.accept
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.processes import child_environment
+from loadtest.bench.processes import free_port
 from tests.features.conftest import OpenClient
 from tests.support.backend import Answer, Asked, BackendServer
 from tests.support.client import Client
@@ -22,13 +22,6 @@ from tests.support.waiting import DEADLINE_S, POLL_INTERVAL_S, wait_until
 
 EVENTS = ("connect", "refresh", "subscribe", "sub_refresh", "publish", "rpc")
 ROOM = {"room": {"subscribe_by": "backend", "publish_by": "backend"}}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 # Python handlers.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -105,3 +107,17 @@ def test_a_plan_within_the_file_limit_is_left_as_it_is(monkeypatch: pytest.Monke
     monkeypatch.setattr("loadtest.bench.run.raise_file_limit", lambda: 4_096)
     cut = within_file_limit(replace(Plan(), quiet_connections=20), stages)
     assert (cut.connections, cut.storm_connections) == (3_596, 3_576)
+
+
+def test_a_free_port_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = free_port(), free_port()
+    drawn = [first, other, *range(first + 1, first + 100)]
+    monkeypatch.setattr("random.randrange", lambda *_: drawn.pop(0))
+    assert free_port() not in (first, other)
+    code = (
+        "import random, sys; from loadtest.bench import processes; first = int(sys.argv[1])\n"
+        "drawn = [first, *range(first + 100, first + 200)]; random.randrange = lambda *_: drawn.pop(0)\n"
+        "print(processes.free_port())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(first)], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) != first, "another process does not get it either"

@@ -45,11 +45,17 @@ class Course:
             around.fault = fault
         await self._pass_time("publications flow", self._plan.steady_s)
 
-    async def _pass_time(self, text: str, seconds: float, look: Callable[[], None] | None = None) -> None:
-        """Let publications flow for a while."""
+    async def _pass_time(
+        self,
+        text: str,
+        seconds: float,
+        look: Callable[[], None] | None = None,
+        until: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Let publications flow for a while, or `until` something has happened."""
         begin = time.monotonic()
         with self._stages.stage(text, round(seconds * 1000)) as progress:
-            while (passed := time.monotonic() - begin) < seconds:
+            while (passed := time.monotonic() - begin) < seconds and not until():
                 progress(round(passed * 1000))
                 await asyncio.sleep(min(SAMPLE_S, seconds - passed))
                 self._check()

@@ -158,7 +158,8 @@ async def test_a_channel_whose_slot_moves_is_heard_at_the_new_master_and_reporte
 ) -> None:
     await world.subscribed(world.name("moves"), world.name("stays"))
     await asyncio.to_thread(fleet.move_slot, "moves")
-    await wait_until(lambda: world.heard.confirmed.count(world.name("moves")) == 2, "it is confirmed anew")
+    # Once or more: while the servers do not agree yet, it may come back to the old master and leave it again.
+    await wait_until(lambda: world.heard.confirmed.count(world.name("moves")) >= 2, "it is confirmed anew")
     await wait_until(lambda: world.heard.missed == {world.name("moves")}, "and reported")
     await world.reaches("moves", b"1")
     assert world.heard.states == [True]

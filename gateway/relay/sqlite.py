@@ -17,6 +17,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gateway.errors import SqlError
 from gateway.relay.events import TABLE
 from gateway.relay.postgresql import COUNT_LIMIT, SHARE, to_row
 from gateway.relay.rows import Bounds, Claim, Figures, Row
@@ -87,8 +88,9 @@ class SqliteStore:
             yield claim
         except BaseException:
             # Whoever is next need not wait for the lease to end.
-            async with self._database.session() as session:
-                await session.execute(_RETURN, {"owner": self._owner})
+            with contextlib.suppress(SqlError):
+                async with self._database.session() as session:
+                    await session.execute(_RETURN, {"owner": self._owner})
             raise
         if claim.rows:
             async with self._database.session() as session:

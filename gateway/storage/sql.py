@@ -209,20 +209,43 @@ def _url(text: str, driver: str) -> URL:
 
 async def _undisturbed(work: Coroutine[Any, Any, Any]) -> None:
     """`work`, in whose middle nobody is cancelled but after it: a connection that is abandoned while a transaction
-    begins or ends would hold its locks. What takes too long is cancelled all the same."""
+    begins or ends would hold its locks. What takes too long is cancelled all the same, and waited for: the connection
+    can be closed only then."""
     task = asyncio.get_running_loop().create_task(work)
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task], timeout=PATIENCE_S)
-        if not task.cancel() and not task.cancelled():
+        if task.cancel():
+            await asyncio.wait([task], timeout=PATIENCE_S)
+        if task.done() and not task.cancelled():
             task.exception()  # looked at: the cancellation is what is told
         raise
 
 
 @contextlib.contextmanager
 def _sql_errors() -> Iterator[None]:
-    """What the drivers raise, as SqlError."""
+    """What the drivers raise, as SqlError. A cancellation stays one, whatever else fails on its way: who takes an
+    SqlError as a reason to try again would never end."""
+    try:
+        with _translated():
+            yield
+    except SqlError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() and _came_of_cancellation(error):
+            raise asyncio.CancelledError from error
+        raise
+
+
+def _came_of_cancellation(error: BaseException) -> bool:
+    before: BaseException | None = error
+    while before is not None and not isinstance(before, asyncio.CancelledError):
+        before = before.__context__
+    return before is not None
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
     try:
         yield
     except SqlError:

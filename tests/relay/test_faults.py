@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -174,6 +175,27 @@ async def test_a_claim_that_could_not_be_settled_is_made_again_at_once(
         await everything_arrives(backend, expected)
     assert failures == 0
     assert relay.report.counted.interrupted == 2
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_relay_ends_when_it_is_told_to_while_another_program_has_the_database(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.storage.sql.PATIENCE_S", 0.01)
+    parts = backend.relay(lease_s=600)
+    running = asyncio.create_task(parts.run())
+    await backend.say("chat:a", 1)
+    await wait_until(lambda: parts.report.counted.published == 1, "it relays")
+    with contextlib.closing(
+        sqlite3.connect(backend.settings.url.removeprefix("sqlite:///"), isolation_level=None)
+    ) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await wait_until(lambda: parts.database.pool_status().checked_out > 1, "it wants to claim")
+        running.cancel()
+        await asyncio.wait([running], timeout=DEADLINE_S)
+    assert running.cancelled()
+    await parts.aclose()
+    await backend._client.aclose()
 
 
 async def test_relays_killed_again_and_again_lose_and_double_nothing(backend: Backend) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import sqlite3
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.config import Outbox
 from gateway.errors import SqlError, SqlRefused, SqlUnavailable
@@ -181,6 +183,45 @@ async def test_a_beginning_that_takes_too_long_is_cancelled_all_the_same(
     assert database.pool_status()[2:] == (1, 0, 0)
     await first.end()
     assert await things(database) == [1]
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Another program has the file for itself."""
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+async def test_who_is_cancelled_while_another_program_has_the_file_reads_of_no_error_instead(
+    database: Database, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes an SqlError as a reason to try again would never end."""
+    monkeypatch.setattr(sql, "PATIENCE_S", 0.01)
+    with locked(file):
+        waits = Holder(database, 1)
+        await wait_until(lambda: database.pool_status().checked_out == 1, "it has its connection, and waits")
+        await waits.cancel()
+        await wait_until(lambda: database.pool_status().checked_out == 0, "nothing is left of it")
+    assert await things(database) == []
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+async def test_a_cancellation_stays_one_when_cleaning_up_fails(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = await holding(database, 1)
+
+    async def fail(session: AsyncSession) -> None:
+        await close(session)
+        raise OperationalError("close", None, sqlite3.OperationalError("database is locked"))
+
+    close = AsyncSession.close
+    monkeypatch.setattr(AsyncSession, "close", fail)
+    await holder.cancel()
+    monkeypatch.undo()
+    assert await things(database) == []
 
 
 # The pool.

@@ -13,6 +13,7 @@ from gateway.broker.cluster_subscriber import ClusterSubscriber
 from gateway.broker.commands import BATCH, CommandQueue
 from gateway.broker.link import SubscriberListener
 from gateway.broker.subscriber import Subscriber
+from gateway.storage.lost import closed
 from gateway.storage.redis import cluster_of, connect, endpoint_of
 from protocol.redis_contract import control_channel
 
@@ -80,4 +81,4 @@ class Connection:
         if self._cluster is not None:
             await self._cluster.aclose()
         elif self._own and self._client is not None:
-            await self._client.aclose()
+            await closed(self._client.aclose())

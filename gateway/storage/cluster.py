@@ -24,7 +24,7 @@ from gateway.config.redis_url import Address
 from gateway.errors import BrokerUnavailable
 from gateway.log import get_logger
 from gateway.storage.endpoint import Endpoint
-from gateway.storage.lost import lost_is_said
+from gateway.storage.lost import closed, lost_is_said
 
 SLOTS: Final = 16_384
 ANSWER_S: Final = 1.0
@@ -92,7 +92,7 @@ class Cluster:
             with contextlib.suppress(asyncio.CancelledError, BrokerUnavailable):
                 await self._reading
         for client in self._clients.values():
-            await client.aclose()
+            await closed(client.aclose())
         self._clients.clear()
 
     async def _read(self) -> None:
@@ -128,7 +128,7 @@ class Cluster:
 
     async def _close_unknown(self) -> None:
         for address in [each for each in self._clients if each not in self.masters and each not in self._hosts]:
-            await self._clients.pop(address).aclose()
+            await closed(self._clients.pop(address).aclose())
 
     def _make(self, address: Address) -> RedisClient:
         host, port = address

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 
 @contextlib.contextmanager
@@ -22,3 +23,10 @@ def lost_is_said() -> Iterator[None]:
         if error.obj is not None:
             raise
         raise RedisConnectionError("the connection was closed") from error
+
+
+async def closed(closing: Awaitable[None]) -> None:
+    """Have redis-py close a client or a pool. What it raises is of no interest to anybody any more: that the other end
+    was gone, or that the loop had no time to see the end of a socket, which is closed all the same."""
+    with contextlib.suppress(RedisError, OSError):
+        await closing

@@ -17,6 +17,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gateway.storage.lost import closed
 from gateway.storage.redis import COMMAND_TIMEOUT_S, sentinel_pool
 from gateway.storage.sentinel import SentinelPool
 
@@ -100,7 +101,7 @@ class CountingPool(BlockingConnectionPool):
     async def aclose(self) -> None:
         """Close every connection, those in use as well."""
         self._closed = True
-        await super().aclose()
+        await closed(super().aclose())
         if self._master is not None:
             await self._master.aclose()
 

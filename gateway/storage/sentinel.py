@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 from gateway.config.redis_url import Address, RedisUrl
 from gateway.errors import BrokerUnavailable
 from gateway.storage.endpoint import Endpoint
-from gateway.storage.lost import lost_is_said
+from gateway.storage.lost import closed, lost_is_said
 from gateway.tasks import cancellations, raise_if_cancelled
 
 ANSWER_S: Final = 1.0
@@ -88,7 +88,7 @@ class Sentinels(msgspec.Struct, frozen=True):
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"no master known to {self}: {type(error).__name__}") from error
         finally:
-            closing = asyncio.ensure_future(client.aclose())
+            closing = asyncio.ensure_future(closed(client.aclose()))
             while not closing.done():  # cancelled before it began it would close nothing
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait((closing,))
@@ -139,5 +139,5 @@ class SentinelPool(SentinelConnectionPool):
         return host, port
 
     async def aclose(self) -> None:
-        await super().aclose()
-        await self.sentinel_manager.aclose()
+        await closed(super().aclose())
+        await closed(self.sentinel_manager.aclose())

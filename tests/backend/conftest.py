@@ -33,7 +33,7 @@ class World:
         self._made: list[Hooks] = []
 
     async def hooks(self, **settings: Any) -> Hooks:
-        hooks = Hooks(Settings.model_validate(settings), self.counters, self.log, self.clock)
+        hooks = Hooks(Settings.model_validate({"timeout_s": 20} | settings), self.counters, self.log, self.clock)
         self._made.append(hooks)
         await hooks.start()
         return hooks

@@ -64,7 +64,7 @@ class World:
     """A queue and a subscriber of one process."""
 
     def __init__(self, url: str) -> None:
-        self.settings = Redis(url=url, connect_timeout_s=1.0, probe_interval_s=0.5)
+        self.settings = Redis(url=url, connect_timeout_s=1.0, probe_interval_s=3.0)
         self.connection = Connection(self.settings)
         self.queue: CommandQueue = self.connection.queue()
         subscriber = self.connection.subscriber(random=lambda: 0.02)

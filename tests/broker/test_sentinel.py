@@ -37,7 +37,7 @@ async def well(fleet: SentinelFleet) -> None:
 
 @pytest.fixture
 async def world(fleet: SentinelFleet) -> AsyncIterator[SubscriberWorld]:
-    world = SubscriberWorld(fleet.url, probe_interval_s=0.5)
+    world = SubscriberWorld(fleet.url, probe_interval_s=3.0)
     world.start()
     yield world
     await world.stop()

@@ -209,8 +209,9 @@ async def test_a_thousand_watchers_cost_one_subscription_per_worker(
             await wait_until(lambda: writer.seq > 1, "the text is there")
             before = reads(gateway)
             for _ in range(20):
-                clients.extend(await asyncio.gather(*(Client.open(gateway.url) for _ in range(50))))
-            await asyncio.gather(*(client.connect(token) for client in clients))
+                opened = await asyncio.gather(*(Client.open(gateway.url) for _ in range(50)))
+                clients.extend(opened)
+                await asyncio.gather(*(client.connect(token) for client in opened))
             replies = await asyncio.gather(*(client.call(subscribe={"channel": "stream:crowd"}) for client in clients))
             assert {reply["publications"][0]["data"]["text"] for reply in replies} == {text}
             assert gateway.redis.pubsub_numsub("gw:pub:stream:crowd") == [(b"gw:pub:stream:crowd", 2)]

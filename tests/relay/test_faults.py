@@ -186,10 +186,9 @@ async def test_a_relay_ends_when_it_is_told_to_while_another_program_has_the_dat
     running = asyncio.create_task(parts.run())
     await backend.say("chat:a", 1)
     await wait_until(lambda: parts.report.counted.published == 1, "it relays")
-    with contextlib.closing(
-        sqlite3.connect(backend.settings.url.removeprefix("sqlite:///"), isolation_level=None)
-    ) as other:
-        other.execute("BEGIN IMMEDIATE")
+    file = backend.settings.url.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")  # the relay's transaction must get to its end
         await wait_until(lambda: parts.database.pool_status().checked_out > 1, "it wants to claim")
         running.cancel()
         await asyncio.wait([running], timeout=DEADLINE_S)

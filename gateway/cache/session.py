@@ -19,7 +19,6 @@ from gateway.cache.tallies import Tallies
 from gateway.cache.values import Value, ValueUnreadable, pack_payload
 from gateway.errors import CacheClosed, StreamError
 from gateway.log import get_logger
-from gateway.storage.lost import closed
 from gateway.storage.pool import CountingPool, open_pool
 from gateway.streams import Options as StreamOptions
 from gateway.streams import Streams
@@ -119,7 +118,7 @@ class Session:
         await self.bus.remote.aclose()
         await self._background.aclose()
         await self.bus.streams.aclose()
-        await closed(self.client.aclose())
+        await self.client.aclose()
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._flights.pop(task).landed()

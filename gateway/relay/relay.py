@@ -106,13 +106,13 @@ class Relay:
                 await asyncio.sleep(backoff.next_delay())
                 continue
             if outcome.away:
-                self._out_of_trouble("database")
                 self._in_trouble("redis", outcome.away)
+            elif outcome.published or outcome.refused:  # an empty claim says nothing: another may have the rows
+                self._out_of_trouble("redis")
+            self._out_of_trouble("database")
+            if outcome.away:
                 await asyncio.sleep(backoff.next_delay())
                 continue
-            self._out_of_trouble("database")
-            if outcome.published or outcome.refused:  # an empty claim says nothing of Redis: another may have the rows
-                self._out_of_trouble("redis")
             backoff.reset()
             if not (outcome.published or outcome.refused or outcome.invalid):
                 await _wait(hint, self._settings.poll_interval_s)

@@ -22,6 +22,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from gateway.config import Outbox
 from gateway.errors import SqlError, SqlRefused, SqlUnavailable
+from gateway.tasks import cancellations, raise_if_cancelled
 
 SQLITE_POOL: Final = 4
 SQLITE_OVERFLOW: Final = 2
@@ -227,21 +228,13 @@ async def _undisturbed(work: Coroutine[Any, Any, Any]) -> None:
 def _sql_errors() -> Iterator[None]:
     """What the drivers raise, as SqlError. A cancellation stays one, whatever else fails on its way: who takes an
     SqlError as a reason to try again would never end."""
+    cancelled_before = cancellations()
     try:
         with _translated():
             yield
-    except SqlError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling() and _came_of_cancellation(error):
-            raise asyncio.CancelledError from error
+    except SqlError:
+        raise_if_cancelled(cancelled_before)
         raise
-
-
-def _came_of_cancellation(error: BaseException) -> bool:
-    before: BaseException | None = error
-    while before is not None and not isinstance(before, asyncio.CancelledError):
-        before = before.__context__
-    return before is not None
 
 
 @contextlib.contextmanager

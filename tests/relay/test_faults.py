@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -24,6 +23,7 @@ from gateway.relay.sqlite import SqliteStore
 from tests.relay.conftest import Backend
 from tests.support.postgresql import PostgresServer, postgres_server
 from tests.support.redis_server import RedisServer
+from tests.support.sqlite import locked
 from tests.support.waiting import DEADLINE_S, wait_until
 
 ROOMS = 20
@@ -186,9 +186,7 @@ async def test_a_relay_ends_when_it_is_told_to_while_another_program_has_the_dat
     running = asyncio.create_task(parts.run())
     await backend.say("chat:a", 1)
     await wait_until(lambda: parts.report.counted.published == 1, "it relays")
-    file = backend.settings.url.removeprefix("sqlite:///")
-    with contextlib.closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
-        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")  # the relay's transaction must get to its end
+    async with locked(backend.settings.url.removeprefix("sqlite:///")):
         await wait_until(lambda: parts.database.pool_status().checked_out > 1, "it wants to claim")
         running.cancel()
         await asyncio.wait([running], timeout=DEADLINE_S)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from gateway.errors import SqlError, SqlRefused, SqlUnavailable
 from gateway.storage import sql
 from gateway.storage.sql import Database, PoolStatus
 from tests.support.postgresql import PostgresServer, postgres_server
+from tests.support.sqlite import locked
 from tests.support.waiting import wait_until
 
 PASSWORD = "hunter2"
@@ -185,21 +186,13 @@ async def test_a_beginning_that_takes_too_long_is_cancelled_all_the_same(
     assert await things(database) == [1]
 
 
-@contextlib.contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Another program has the file for itself."""
-    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-
-
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 async def test_who_is_cancelled_while_another_program_has_the_file_reads_of_no_error_instead(
     database: Database, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who takes an SqlError as a reason to try again would never end."""
     monkeypatch.setattr(sql, "PATIENCE_S", 0.01)
-    with locked(file):
+    async with locked(file):
         waits = Holder(database, 1)
         await wait_until(lambda: database.pool_status().checked_out == 1, "it has its connection, and waits")
         await waits.cancel()

@@ -19,12 +19,11 @@ async def wait_until(condition: Callable[[], T], what: str | Callable[[], str], 
 
     Fails the test with `what` after `timeout_s`: a function, where it names what there is by then.
     """
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what if isinstance(what, str) else what()}")
-        await asyncio.sleep(POLL_INTERVAL_S)
-    return value
+
+    async def asked() -> T:
+        return condition()
+
+    return await eventually(asked, what, timeout_s=timeout_s)
 
 
 async def eventually(

@@ -30,6 +30,9 @@ PATIENCE_S: Final = 3.0
 """Time that a transaction has to begin or end when whoever wants it is cancelled."""
 BUSY_TIMEOUT_MS: Final = 5000
 """Time that SQLite waits for another process's transaction."""
+ENDING_S: Final = 6.0
+"""Time that what was cancelled has to end: more than SQLite waits, which nothing interrupts. What were left then would
+hang for ever when the loop ends: aiosqlite waits for the thread that it has stopped."""
 GONE: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -218,7 +221,7 @@ async def _undisturbed(work: Coroutine[Any, Any, Any]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait([task], timeout=PATIENCE_S)
         if task.cancel():
-            await asyncio.wait([task], timeout=PATIENCE_S)
+            await asyncio.wait([task], timeout=ENDING_S)
         if task.done() and not task.cancelled():
             task.exception()  # looked at: the cancellation is what is told
         raise

@@ -182,6 +182,7 @@ async def test_a_relay_ends_when_it_is_told_to_while_another_program_has_the_dat
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.storage.sql.PATIENCE_S", 0.01)
+    monkeypatch.setattr("gateway.storage.sql.BUSY_TIMEOUT_MS", 1000)
     parts = backend.relay(lease_s=600)
     running = asyncio.create_task(parts.run())
     await backend.say("chat:a", 1)
@@ -190,9 +191,10 @@ async def test_a_relay_ends_when_it_is_told_to_while_another_program_has_the_dat
         await wait_until(lambda: parts.database.pool_status().checked_out > 1, "it wants to claim")
         running.cancel()
         await asyncio.wait([running], timeout=DEADLINE_S)
-    assert running.cancelled()
+        assert running.cancelled()
     await parts.aclose()
     await backend._client.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing is left of it"
 
 
 async def test_relays_killed_again_and_again_lose_and_double_nothing(backend: Backend) -> None:

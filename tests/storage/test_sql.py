@@ -192,11 +192,13 @@ async def test_who_is_cancelled_while_another_program_has_the_file_reads_of_no_e
 ) -> None:
     """Who takes an SqlError as a reason to try again would never end."""
     monkeypatch.setattr(sql, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(sql, "BUSY_TIMEOUT_MS", 1000)
     async with locked(file):
         waits = Holder(database, 1)
         await wait_until(lambda: database.pool_status().checked_out == 1, "it has its connection, and waits")
         await waits.cancel()
-        await wait_until(lambda: database.pool_status().checked_out == 0, "nothing is left of it")
+        assert database.pool_status().checked_out == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing is left of it"
     assert await things(database) == []
 
 

@@ -86,12 +86,13 @@ docs: $(DEV) ## Write the generated tables of the documentation anew
 proto: $(DEV) ## Write the Protobuf code anew from protocol/client.proto
 	@$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. protocol/client.proto
 
-lock: $(DEV) ## Write the lock files anew
-	@for lock in "requirements.lock --extra=embedded --extra=build" \
-	             "requirements-dev.lock --extra=embedded --extra=build --extra=dev"; do \
+lock: $(DEV) ## Update the lock files: one for production, one to build with, one for development
+	@for lock in "requirements.lock --extra=server" \
+	            "requirements-dev.lock --all-extras --constraint=requirements.lock" \
+	            "requirements-build.lock --extra=build --extra=embedded --constraint=requirements-dev.lock"; do \
 	  set -- $$lock; file=$$1; shift; \
-	  $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header \
-	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file=$$file "$$@" pyproject.toml || exit 1; \
+	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version=3.11 --generate-hashes --no-header \
+	    --output-file=$$file "$$@" pyproject.toml || exit 1; \
 	done
 
 SUPPLY := PYTHONPATH=.ci $(BIN)/python -m supply
@@ -125,9 +126,9 @@ $(VENV)/bin/python:
 	    echo "No virtual environment could be made. On Debian: sudo apt-get install python3-venv" >&2; exit 1; }
 	@rm -f $(VENV).log
 
-$(RUNTIME): requirements.lock pyproject.toml | $(VENV)/bin/python
+$(RUNTIME): requirements.lock requirements-build.lock pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the locked dependencies …"
-	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@$(PIP) install --quiet --only-binary :all: --require-hashes -r requirements.lock -r requirements-build.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

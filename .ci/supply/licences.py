@@ -8,7 +8,7 @@ that nothing slips in unnoticed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from license_expression import get_spdx_licensing
 
-from supply.lock import ROOT, Locked, read_lock, runtime_names
+from supply.lock import ROOT, Locked, base_names, server_names, shipped
 
 LIST: Final = ROOT / "THIRD-PARTY.md"
 PERMITTED: Final = frozenset(
@@ -81,21 +81,21 @@ def objections(licences: Mapping[str, str]) -> list[str]:
     ]
 
 
-def third_party(lock: Mapping[str, Locked], licences: Mapping[str, str], runtime: Iterable[str]) -> str:
+def third_party(lock: Mapping[str, Locked], licences: Mapping[str, str]) -> str:
     """The list, in Markdown."""
-    shipped = set(runtime)
+    base, server = base_names(lock), server_names(lock)
     lines = [
         "# Third-party software",
         "",
-        "Written by `make licences` from `requirements.lock` and the packages that it installs; tests check that it",
-        "is current. *Every installation* has what `pip install nexus-gateway` brings; *extras* are the embedded Redis",
-        "and what builds the package.",
+        "Written by `make licences` from the lock files and the packages that they install; tests check that it is",
+        "current. *Base* is what a backend installs to publish, *server* comes with the extra of that name, *embedded*",
+        "is the server for machines without Redis, with what builds the package.",
         "",
         "| package | version | licence | in |",
         "|---|---|---|---|",
     ]
     for name, locked in sorted(lock.items()):
-        where = "every installation" if name in shipped else "extras"
+        where = "base" if name in base else "server" if name in server else "embedded"
         lines.append(f"| {name} | {locked.version} | {licences[name]} | {where} |")
     lines += [
         "",
@@ -121,15 +121,15 @@ def installed_licences(lock: Mapping[str, Locked]) -> dict[str, str]:
 
 def main(arguments: list[str], path: Path = LIST) -> int:
     """0 = written, or current; 1 = not current, or a licence that may not be shipped."""
-    lock = read_lock()
+    lock = shipped()
     licences = installed_licences(lock)
     if wrong := objections(licences):
         sys.stderr.write("Not to be shipped:\n  " + "\n  ".join(wrong) + "\n")
         return 1
-    text = third_party(lock, licences, runtime_names(lock))
+    text = third_party(lock, licences)
     if "--check" in arguments:
         if path.read_text() != text:
-            sys.stderr.write(f"{path.name} is not current: `make licences` writes it anew.\n")
+            sys.stderr.write(f"{path.name} is not current: `make licences` rewrites it.\n")
             return 1
         return 0
     path.write_text(text)

@@ -24,13 +24,13 @@ from packageurl import PackageURL
 
 from gateway import __version__
 from supply.licences import installed_licences
-from supply.lock import PROJECT, Locked, direct_dependencies, read_lock, runtime_names
+from supply.lock import PROJECT, Locked, base_names, direct_dependencies, shipped
 
 
 def bill_of_materials(lock: Mapping[str, Locked], licences: Mapping[str, str]) -> str:
     """The document. Raises ValueError when it is not what the standard's schema takes."""
     licence = LicenseFactory()
-    runtime = runtime_names(lock)
+    base = base_names(lock)
     project = Component(
         name=PROJECT,
         version=__version__,
@@ -45,7 +45,7 @@ def bill_of_materials(lock: Mapping[str, Locked], licences: Mapping[str, str]) -
             type=ComponentType.LIBRARY,
             bom_ref=name,
             purl=PackageURL("pypi", None, name, locked.version),
-            scope=ComponentScope.REQUIRED if name in runtime else ComponentScope.OPTIONAL,
+            scope=ComponentScope.REQUIRED if name in base else ComponentScope.OPTIONAL,
             licenses=[licence.make_from_string(licences[name])],
             # `hashes` are those of one file; a package has one for each platform.
             properties=[Property(name="nexus-gateway:file:sha256", value=digest) for digest in locked.hashes],
@@ -71,7 +71,7 @@ def bill_of_materials(lock: Mapping[str, Locked], licences: Mapping[str, str]) -
 def main(arguments: list[str]) -> int:
     """0 = written."""
     (out,) = map(Path, arguments)
-    lock = read_lock()
+    lock = shipped()
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(bill_of_materials(lock, installed_licences(lock)))
     sys.stdout.write(f"{out}: {len(lock)} packages\n")

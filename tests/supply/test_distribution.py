@@ -20,7 +20,6 @@ import pytest
 from gateway import __version__
 from loadtest.bench.processes import descendants
 from supply.lock import ROOT, RUNTIME_LOCK
-from tests.support.kubernetes import K8S
 from tests.support.lines import Lines
 from tests.support.processes import kill_all, wait_gone
 from tests.support.requirements import require_package_index
@@ -135,12 +134,7 @@ async def test_the_demo_runs_from_the_wheel_alone(installed: Path, tmp_path: Pat
         lines.join()
 
 
-def test_what_the_image_takes_away_is_missed_by_nothing(installed: Path, tmp_path: Path) -> None:
-    removed = re.search(r"uninstall --yes \\\n(.*?) \\\n", (K8S / "Containerfile").read_text())
-    assert removed
-    done = pip(installed.parent, "uninstall", "--yes", *removed[1].split())
-    assert done.returncode == 0, done.stderr
-    assert "not installed" not in done.stdout + done.stderr
+def test_production_needs_nothing_beside_its_lock(installed: Path, tmp_path: Path) -> None:
     checked = pip(installed.parent, "check")
     assert checked.returncode == 0, checked.stdout
     said = subprocess.run(

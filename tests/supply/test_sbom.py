@@ -9,13 +9,13 @@ import pytest
 
 from gateway import __version__
 from supply.licences import installed_licences
-from supply.lock import read_lock, runtime_names
+from supply.lock import base_names, shipped
 from supply.sbom import bill_of_materials
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    lock = read_lock()
+    lock = shipped()
     found: dict[str, Any] = json.loads(bill_of_materials(lock, installed_licences(lock)))
     return found
 
@@ -23,13 +23,13 @@ def document() -> dict[str, Any]:
 def test_it_has_every_locked_package_with_version_licence_and_hashes(document: dict[str, Any]) -> None:
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
     components = {each["name"]: each for each in document["components"]}
-    lock = read_lock()
+    lock = shipped()
     assert components.keys() == lock.keys()
     for name, locked in lock.items():
         assert components[name]["purl"] == f"pkg:pypi/{name}@{locked.version}"
         assert components[name]["licenses"]
         assert sorted(each["value"] for each in components[name]["properties"]) == sorted(set(locked.hashes))
-        assert components[name]["scope"] == ("required" if name in runtime_names(lock) else "optional")
+        assert components[name]["scope"] == ("required" if name in base_names(lock) else "optional")
 
 
 def test_it_says_what_depends_on_what(document: dict[str, Any]) -> None:
@@ -41,7 +41,7 @@ def test_it_says_what_depends_on_what(document: dict[str, Any]) -> None:
 
 
 def test_the_same_lock_gives_the_same_bytes() -> None:
-    lock = read_lock()
+    lock = shipped()
     licences = installed_licences(lock)
     backwards = dict(reversed(lock.items()))
     assert bill_of_materials(lock, licences) == bill_of_materials(backwards, licences)

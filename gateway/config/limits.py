@@ -31,6 +31,8 @@ class Limits(Section):
     handshakes_waiting: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
     """Handshakes that wait for their turn in a worker; above it HTTP 503 with `Retry-After`. Never more than have their
     turn within half of `connect_timeout_s`."""
+    request_bytes: Annotated[int, Field(ge=4096, le=1_048_576)] = 32768
+    """Size of a whole handshake request, cookies included; a larger one is answered with HTTP 431."""
     auth_failures: Annotated[int, Field(ge=0, le=1_000_000)] = 10
     """Invalid tokens from one address in a minute that are answered (3500) at once; every further answer comes later
     than the one before. Good tokens are never answered late. 0 = no answer is delayed."""

@@ -65,7 +65,7 @@ class Admission:
             http.HTTPStatus.TOO_MANY_REQUESTS,
             f"There are {self._limit} connections from this address already.\n",
             "address",
-            retry_after_s=self._spread(ADDRESS_RETRY_S),
+            self._retry_after(ADDRESS_RETRY_S),
         )
 
     def leave(self, host: str) -> None:
@@ -82,9 +82,9 @@ class Admission:
             http.HTTPStatus.SERVICE_UNAVAILABLE,
             "Too many clients connect at this moment.\n",
             "pace",
-            retry_after_s=self._spread(self.pace.wait_s()),
+            self._retry_after(self.pace.wait_s()),
         )
 
-    def _spread(self, seconds: int) -> int:
+    def _retry_after(self, seconds: int) -> tuple[tuple[str, str], ...]:
         """Between once and twice so long."""
-        return seconds + round(seconds * self._random())
+        return (("Retry-After", str(seconds + round(seconds * self._random()))),)

@@ -27,6 +27,8 @@ from protocol.encodings import BY_SUBPROTOCOL, ENCODINGS, Encoding
 
 LIVE_PATH: Final = "/health/live"
 READY_PATH: Final = "/health/ready"
+HEALTH_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+"""OPTIONS is what HAProxy's `option httpchk` sends unless it is told otherwise."""
 _FORMATS: Final = {encoding.name: encoding for encoding in ENCODINGS}
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^:]+)(?::\d+)?", re.IGNORECASE)
 
@@ -47,14 +49,22 @@ class Answer(NamedTuple):
     text: str
     reason: str = ""
     """For refusals: `origin`, `bad_request`, `address` or `pace`; "" for answers that were asked for."""
-    retry_after_s: int = 0
-    """When to come back; 0 = not said."""
+    fields: tuple[tuple[str, str], ...] = ()
+    """Further header fields of the response."""
 
 
 FOREIGN_ORIGIN: Final = Answer(
     http.HTTPStatus.FORBIDDEN,
     "Pages of this origin may not connect: it is not in server.allowed_origins of the gateway.\n",
     "origin",
+)
+
+WEBSOCKET_VERSION: Final = "13"
+OTHER_VERSION: Final = Answer(
+    http.HTTPStatus.UPGRADE_REQUIRED,
+    f"This gateway speaks version {WEBSOCKET_VERSION} of the WebSocket protocol only.\n",
+    "bad_request",
+    (("Upgrade", "websocket"), ("Sec-WebSocket-Version", WEBSOCKET_VERSION)),  # RFC 6455 §4.2.2
 )
 
 
@@ -68,19 +78,13 @@ def decide(request: Request, allowed_origins: Sequence[str], ready: Callable[[],
     if path == WEBSOCKET_PATH:
         return _decide_upgrade(request.headers, query, allowed_origins)
     if path in (LIVE_PATH, READY_PATH):
-        if request.method not in ("GET", "HEAD"):
-            return Answer(http.HTTPStatus.METHOD_NOT_ALLOWED, "Use GET.\n", "bad_request")
+        if request.method not in HEALTH_METHODS:
+            return _wrong_method("Use GET.\n", ", ".join(HEALTH_METHODS))
         fine, text = ready() if path == READY_PATH else (True, "live")
         return Answer(http.HTTPStatus.OK if fine else http.HTTPStatus.SERVICE_UNAVAILABLE, f"{text}\n")
+    if request.method not in HEALTH_METHODS:
+        return _wrong_method("Use GET. The HTTP API is on the control port.\n", "GET, HEAD")
     return Answer(http.HTTPStatus.NOT_FOUND, f"Not found. WebSockets are at {WEBSOCKET_PATH}.\n", "bad_request")
-
-
-def not_a_request(data: bytes, problem: str) -> tuple[http.HTTPStatus, str]:
-    """Status and text for bytes that are no request without a body, the only kind that is served here."""
-    method = data.split(b" ", 1)[0]
-    if method in (b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"):
-        return http.HTTPStatus.METHOD_NOT_ALLOWED, "Use GET. The HTTP API is on the control port.\n"
-    return http.HTTPStatus.BAD_REQUEST, f"Bad request: {problem}.\n"
 
 
 def origin_allowed(origins: Sequence[str], host: str | None, allowed_origins: Sequence[str]) -> bool:
@@ -112,6 +116,10 @@ def choose_encoding(offered: Sequence[str], query: str) -> Upgrade | Answer:
     return Upgrade(_FORMATS[asked], native_ping)
 
 
+def _wrong_method(text: str, allowed: str) -> Answer:
+    return Answer(http.HTTPStatus.METHOD_NOT_ALLOWED, text, "bad_request", (("Allow", allowed),))
+
+
 def _decide_upgrade(headers: Headers, query: str, allowed_origins: Sequence[str]) -> Upgrade | Answer:
     hosts = headers.get_all("Host")
     if not origin_allowed(headers.get_all("Origin"), hosts[0] if len(hosts) == 1 else None, allowed_origins):
@@ -120,6 +128,9 @@ def _decide_upgrade(headers: Headers, query: str, allowed_origins: Sequence[str]
     if subprotocols and not "".join(subprotocols).strip():
         del headers["Sec-WebSocket-Protocol"]
         subprotocols = []
+    versions = headers.get_all("Sec-WebSocket-Version")
+    if len(versions) == 1 and versions[0] != WEBSOCKET_VERSION:
+        return OTHER_VERSION
     try:
         offered = [name for value in subprotocols for name in parse_subprotocol(value)]
     except InvalidHeader as error:

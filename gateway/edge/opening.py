@@ -8,9 +8,10 @@ perhaps after a wait, the acceptance. Once the handshake is accepted the socket 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import http
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import cast
+from typing import Final, cast
 
 from websockets.exceptions import InvalidHeader
 from websockets.extensions import Extension
@@ -19,26 +20,43 @@ from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 
 from gateway.edge.connection import Connection
-from gateway.edge.handshake import Answer, Upgrade, choose_encoding, decide, not_a_request, origin_allowed
+from gateway.edge.handshake import Answer, Upgrade, choose_encoding, decide, origin_allowed
 from gateway.edge.headers import fields_of, keep
 from gateway.edge.proxy_protocol import ProxyProtocolError, read_header
+from gateway.edge.request import BadRequest, parse_head, take_head
 from gateway.edge.shared import Shared
 from gateway.edge.upgrade import Ordinary, accepting_response, read_ordinary
-from gateway.edge.wire import make_protocol, take_apart, write_pending
+from gateway.edge.wire import make_protocol, take_apart
 from gateway.metrics import names
+
+DISCARDED_BYTES: Final = 1_048_576
+"""What may come after an answer before the socket is reset: a client that sends a lot can still read the refusal."""
 
 
 class Opening(asyncio.Protocol):
     """One socket that has not become a WebSocket yet."""
 
-    __slots__ = ("_accept", "_entered", "_head", "_host", "_port", "_shared", "_transport", "_ws")
+    __slots__ = (
+        "_accept",
+        "_answered",
+        "_discarded",
+        "_entered",
+        "_head",
+        "_host",
+        "_introduction",
+        "_port",
+        "_shared",
+        "_transport",
+    )
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._ws: ServerProtocol | None = None
-        self._head: bytes | None = b"" if shared.admission.proxy_protocol else None  # of the PROXY protocol
-        self._accept: Callable[[], None] | None = None  # while it waits for its turn
+        self._introduction: bytes | None = b"" if shared.admission.proxy_protocol else None  # of the PROXY protocol
+        self._head = b""  # what there is of the request; while it waits for its turn, what came behind it
+        self._accept: Callable[[bytes], None] | None = None  # while it waits for its turn
+        self._answered = False
+        self._discarded = 0  # bytes that came after the answer
         self._entered = False  # whether it has a place that must be left
         self._host = ""
         self._port = 0
@@ -53,27 +71,33 @@ class Opening(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         shared = self._shared
         shared.counters[names.BYTES_IN] += len(data)
-        if self._head is not None and not (data := self._introduced(self._head + data)):
+        if self._introduction is not None and not (data := self._introduced(self._introduction + data)):
             return
-        if self._ws is None:
-            if self._read_ordinary(data):
+        if self._answered:
+            self._discard(len(data))
+            return
+        searched = len(self._head)
+        if searched:
+            data = self._head + data
+        if self._accept is not None:
+            self._head = data
+            return
+        try:
+            size = take_head(data, searched, shared.config.limits.request_bytes)
+            if not size:
+                self._head = data
                 return
-            self._ws = make_protocol(CONNECTING, shared.config.limits.message_bytes, shared.compression.offered)
-        websocket = self._ws
-        websocket.receive_data(data)
-        events = websocket.events_received()
-        if events and isinstance(events[0], Request):
-            self._answer(websocket, events[0], events[1:])
-        elif websocket.handshake_exc is not None and self in shared.handshakes:
-            self._answer_garbage(websocket, data)
-        if self._ws is not None:
-            self._write(websocket)
+            self._head = b""
+            if size == len(data):
+                self._request(data, b"")
+            else:
+                self._request(data[:size], data[size:])
+        except BadRequest as problem:
+            self._head = b""
+            self._refuse(Answer(problem.status, f"{problem}\n", "bad_request"), str(problem))
 
     def eof_received(self) -> bool | None:
-        if self._ws is not None:
-            self._ws.receive_eof()
-            self._write(self._ws)
-        return None
+        return None  # the transport closes itself
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - it is not a connection yet
         shared = self._shared
@@ -84,12 +108,10 @@ class Opening(asyncio.Protocol):
         if self._entered:
             self._entered = False
             shared.admission.leave(self._host)
-        if self._ws is not None:
-            take_apart(self._ws)
 
     def handshake_timed_out(self) -> None:
         """No complete request within the connect time-out, or no turn."""
-        self._refused(names.REFUSED_TIMEOUT, "no request in time" if self._accept is None else "no turn in time")
+        self._count_refused(names.REFUSED_TIMEOUT, "no request in time" if self._accept is None else "no turn in time")
         self._transport.abort()
 
     def close_timed_out(self) -> None:
@@ -100,8 +122,9 @@ class Opening(asyncio.Protocol):
         """It has waited for its turn long enough (`gateway.edge.pace`)."""
         accept, self._accept = self._accept, None
         if accept is not None and not self._transport.is_closing():
+            rest, self._head = self._head, b""
             self._transport.resume_reading()
-            accept()
+            accept(rest)
 
     # The request.
 
@@ -115,21 +138,28 @@ class Opening(asyncio.Protocol):
                 raise ProxyProtocolError("not from a trusted proxy")
             header = read_header(data)
         except ProxyProtocolError as error:
-            self._refused(names.REFUSED_PROXY, str(error))
+            self._count_refused(names.REFUSED_PROXY, str(error))
             self._transport.close()
             return b""
         if header is None:
-            self._head = data
+            self._introduction = data
             return b""
-        self._head = None
+        self._introduction = None
         if header.source:
             self._host, self._port = header.source, header.port
         return data[header.size :]
 
-    def _read_ordinary(self, data: bytes) -> bool:
-        """Whether `data` is an ordinary handshake that could be accepted; if not, the library looks at it."""
+    def _request(self, head: bytes, rest: bytes) -> None:
+        """A complete request. `rest`: what came behind it. Raises BadRequest."""
+        if len(rest) > self._shared.config.limits.request_bytes:
+            raise BadRequest(http.HTTPStatus.BAD_REQUEST, "Bad request: too much was sent before the answer.")
+        if not self._read_ordinary(head, rest):
+            self._answer(parse_head(head), rest)
+
+    def _read_ordinary(self, head: bytes, rest: bytes) -> bool:
+        """Whether `head` is an ordinary handshake that could be accepted; if not, it goes the long way."""
         shared = self._shared
-        request = read_ordinary(data)
+        request = read_ordinary(head)
         if request is None or not origin_allowed(request.origins, request.host, shared.config.server.allowed_origins):
             return False
         decision = choose_encoding(request.offered, request.query)
@@ -141,107 +171,120 @@ class Opening(asyncio.Protocol):
             return False
         if shared.admission.address.trusts(self._host):
             self._forwarded(fields_of(request.block))
-        self._admit(partial(self._accept_ordinary, request, decision, agreed))
+        self._admit(partial(self._accept_ordinary, request, decision, agreed), rest)
         return True
 
-    def _answer(self, websocket: ServerProtocol, request: Request, rest: Sequence[object]) -> None:
+    def _answer(self, request: Request, rest: bytes) -> None:
         """Respond to a request. `rest`: what came behind it."""
         shared = self._shared
         if shared.admission.address.trusts(self._host):
             self._forwarded(request.headers.raw_items())
         decision = decide(request, shared.config.server.allowed_origins, shared.ready)
         if not isinstance(decision, Answer):
-            self._admit(partial(self._accept_parsed, websocket, request, decision, rest))
-            return
-        if decision.reason:
-            counter = names.REFUSED_ORIGIN if decision.reason == "origin" else names.REFUSED_REQUEST
-            self._refused(counter, f"{request.method:.16} {request.path:.100}: {decision.text.strip()}")
-        self._reject(websocket, decision)
+            self._admit(partial(self._accept_parsed, request, decision), rest)
+        elif decision.reason:
+            self._refuse(decision, f"{request.method} {request.path:.100}: {decision.text.strip()}", request.method)
+        else:
+            self._reject(decision, request.method)
 
     def _forwarded(self, fields: Iterable[tuple[str, str]]) -> None:
         """A trusted proxy says in these header fields for whom it connects. The port is not known then: 0."""
         self._host, self._port = self._shared.admission.address.behind(self._host, fields), 0
 
-    def _answer_garbage(self, websocket: ServerProtocol, data: bytes) -> None:
-        """The library could not parse a request. It answers only if the request line or the headers are too long."""
-        if not any(websocket.writes):
-            status, text = not_a_request(data, str(websocket.handshake_exc))
-            self._transport.write(websocket.reject(status, text).serialize())
-        self._refused(names.REFUSED_REQUEST, str(websocket.handshake_exc))
-
     # The answer.
 
-    def _admit(self, accept: Callable[[], None]) -> None:
-        """Call `accept`, now or when it is this one's turn; or refuse."""
+    def _admit(self, accept: Callable[[bytes], None], rest: bytes) -> None:
+        """Call `accept` with what came behind the request, now or when it is this one's turn; or refuse."""
         admission = self._shared.admission
         refusal = admission.enter(self._host)
         if refusal is None:
             self._entered = True
             if admission.pace.take():
-                accept()
+                accept(rest)
                 return
             refusal = admission.queue(self)
         if refusal is None:
-            self._accept = accept
+            self._accept, self._head = accept, rest
             self._transport.pause_reading()
             return
         self._shared.log.info("handshake refused", peer=self._host, why=refusal.text.strip())
-        if self._ws is None:
-            self._ws = make_protocol(CONNECTING, self._shared.config.limits.message_bytes)
-        self._reject(self._ws, refusal)
-        self._write(self._ws)
+        self._reject(refusal)
 
-    def _accept_ordinary(self, request: Ordinary, upgrade: Upgrade, agreed: tuple[str, Extension] | None) -> None:
+    def _accept_ordinary(
+        self, request: Ordinary, upgrade: Upgrade, agreed: tuple[str, Extension] | None, rest: bytes
+    ) -> None:
         if names_kept := self._shared.config.backend.headers:
             upgrade = upgrade._replace(headers=keep(fields_of(request.block), names_kept))
         subprotocol = upgrade.encoding.subprotocol if request.offered else None
-        websocket = None
-        if agreed is not None:
-            websocket = make_protocol(OPEN, self._shared.config.limits.message_bytes)
-            websocket.extensions = [agreed[1]]
         self._transport.write(accepting_response(request.key, subprotocol, agreed[0] if agreed is not None else ""))
-        self._hand_over(websocket, upgrade)
+        self._hand_over(upgrade, [agreed[1]] if agreed is not None else [], rest)
 
-    def _accept_parsed(
-        self, websocket: ServerProtocol, request: Request, upgrade: Upgrade, rest: Sequence[object]
-    ) -> None:
-        websocket.send_response(websocket.accept(request))
-        if websocket.state is not OPEN:
-            self._refused(names.REFUSED_REQUEST, str(websocket.handshake_exc))
-            self._write(websocket)
+    def _accept_parsed(self, request: Request, upgrade: Upgrade, rest: bytes) -> None:
+        limits = self._shared.config.limits
+        websocket = make_protocol(CONNECTING, limits.message_bytes, self._shared.compression.offered)
+        response = websocket.accept(request)
+        extensions, problem = websocket.extensions, str(websocket.handshake_exc)
+        take_apart(websocket)
+        if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self._count_refused(names.REFUSED_REQUEST, problem)
+            self._end(response.serialize())
             return
         if names_kept := self._shared.config.backend.headers:
             upgrade = upgrade._replace(headers=keep(request.headers.raw_items(), names_kept))
-        # The library's parser keeps the request for the life of the connection: 2 KiB of headers that nobody needs.
-        request.headers.clear()
-        write_pending(self._transport, websocket)
-        self._hand_over(websocket, upgrade).events_received(rest)
+        self._transport.write(response.serialize())
+        self._hand_over(upgrade, extensions, rest)
 
-    def _reject(self, websocket: ServerProtocol, answer: Answer) -> None:
-        response = websocket.reject(answer.status, answer.text)
-        if answer.retry_after_s:
-            response.headers["Retry-After"] = str(answer.retry_after_s)
-        websocket.send_response(response)
-        self._shared.handshakes.met(self)
+    def _refuse(self, answer: Answer, why: str, method: str = "GET") -> None:
+        """Answer what is no good request."""
+        self._count_refused(names.REFUSED_ORIGIN if answer.reason == "origin" else names.REFUSED_REQUEST, why)
+        self._reject(answer, method)
 
-    def _hand_over(self, websocket: ServerProtocol | None, upgrade: Upgrade) -> Connection:
+    def _reject(self, answer: Answer, method: str = "GET") -> None:
+        """Respond without an upgrade. A response to HEAD has no body (RFC 9110 §9.3.2)."""
+        response = make_protocol(CONNECTING, 0).reject(answer.status, answer.text)
+        for name, value in answer.fields:
+            response.headers[name] = value
+        if method == "HEAD":
+            response.body = b""
+        self._end(response.serialize())
+
+    def _end(self, response: bytes) -> None:
+        """Write a last response and end our side. What still comes is read and discarded until the client ends its
+        side: to close a socket with unread bytes would reset it, and could take the response along."""
         self._shared.handshakes.met(self)
-        self._ws = None
+        self._answered = True
+        self._transport.write(response)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+        self._shared.closings.start(self)
+
+    def _discard(self, size: int) -> None:
+        """Bytes that came after the answer."""
+        self._discarded += size
+        if self._discarded > DISCARDED_BYTES:
+            self._transport.abort()
+
+    def _hand_over(self, upgrade: Upgrade, extensions: list[Extension], rest: bytes) -> None:
+        """The handshake is accepted: the socket is a connection's from here on."""
+        shared = self._shared
+        shared.handshakes.met(self)
         self._entered = False
-        framing = self._shared.compression.framing(
-            upgrade.encoding, websocket.extensions if websocket is not None else ()
-        )
+        websocket: ServerProtocol | None = None
+        if extensions:
+            websocket = make_protocol(OPEN, shared.config.limits.message_bytes)
+            websocket.extensions = extensions
+        framing = shared.compression.framing(upgrade.encoding, extensions)
         peer = f"{self._host}:{self._port}" if self._host else ""
-        connection = Connection(self._shared, self._transport, websocket, upgrade, framing, peer)
+        connection = Connection(shared, self._transport, websocket, upgrade, framing, peer)
         self._transport.set_protocol(connection)
         connection.start()
-        return connection
+        if rest:
+            shared.counters[names.BYTES_IN] -= len(rest)  # the connection counts what it reads
+            connection.data_received(rest)
 
-    def _refused(self, counter: int, why: str) -> None:
+    def _count_refused(self, counter: int, why: str) -> None:
         self._shared.counters[counter] += 1
         self._shared.log.info("handshake refused", peer=self._host, why=why)
         self._shared.handshakes.met(self)
-
-    def _write(self, websocket: ServerProtocol) -> None:
-        if write_pending(self._transport, websocket) and self not in self._shared.closings:
-            self._shared.closings.start(self)

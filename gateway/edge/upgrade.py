@@ -1,10 +1,10 @@
 """The handshake of an ordinary client, without the cost of a general HTTP parser.
 
 In a storm the handshake is half of what a client costs, and `websockets` spends most of it on taking headers apart and
-putting a response together. A request that comes in one piece, with nothing unusual in it, is read here by one regular
-expression; everything else, and everything that is wrong, goes to the library, which knows how to refuse. So this
-module accepts a subset of what the library accepts and never refuses: `tests/edge/test_upgrade.py` holds it to that,
-and the storm of `make bench` is where it shows.
+putting a response together. A request with nothing unusual in it is read here by one regular expression; everything
+else, and everything that is wrong, goes the long way (`gateway.edge.request`, then the library), which knows how to
+refuse. So this module accepts a subset of what the long way accepts and never refuses: `tests/edge/test_upgrade.py`
+holds it to that, and the storm of `make bench` is where it shows.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from websockets.utils import accept_key
 
 from protocol import WEBSOCKET_PATH
 
-MAX_BYTES: Final = 8192
-"""A longer request is not ordinary."""
+_PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9\-.]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 _START: Final = f"GET {WEBSOCKET_PATH}".encode()
 _REQUEST: Final = re.compile(
-    rb"GET " + re.escape(WEBSOCKET_PATH.encode()) + rb"(?:\?([\x21-\x7e]*))? HTTP/1\.1\r\n"
+    rb"GET " + re.escape(WEBSOCKET_PATH.encode()) + rb"(?:\?([\x21-\x7e]{0,2048}))? HTTP/1\.1\r\n"
     # Field names are tokens (RFC 9110 §5.6.2), values printable.
     rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e]*\r\n){4,64})\r\n"
 )
@@ -39,7 +38,7 @@ class Ordinary(NamedTuple):
     """What an ordinary request says."""
 
     query: str
-    host: str | None
+    host: str
     origins: tuple[str, ...]
     offered: tuple[str, ...]
     """Subprotocols."""
@@ -51,8 +50,8 @@ class Ordinary(NamedTuple):
 
 
 def read_ordinary(data: bytes) -> Ordinary | None:
-    """The request that `data` is, if it is complete, ordinary and correct; None = let the library look at it."""
-    if len(data) > MAX_BYTES or not data.startswith(_START):
+    """The request that `data` is, if it is complete, ordinary and correct; None = it goes the long way."""
+    if not data.startswith(_START):
         return None
     match = _REQUEST.fullmatch(data)
     if match is None:
@@ -76,12 +75,13 @@ def read_ordinary(data: bytes) -> Ordinary | None:
         or fields.get("sec-websocket-version") != "13"
         or not _KEY.fullmatch(key)
         or len(b64decode(key)) != 16
+        or not _PLAIN_HOST.fullmatch(fields.get("host", ""))
     ):
         return None
     subprotocols = fields.get("sec-websocket-protocol", "")
     return Ordinary(
         query=query.decode("ascii") if query else "",
-        host=fields.get("host"),
+        host=fields["host"],
         origins=(fields["origin"],) if "origin" in fields else (),
         offered=tuple(part.strip() for part in subprotocols.split(",")) if subprotocols else (),
         key=key,

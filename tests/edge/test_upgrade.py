@@ -1,4 +1,4 @@
-"""The short way through the handshake takes a part of what the library takes, and comes to the same decision."""
+"""The short way through the handshake takes a part of what the long way takes, and comes to the same decision."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from websockets.http11 import Request
-from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
+from websockets.protocol import CONNECTING
 
 from gateway.edge.handshake import Answer, choose_encoding, decide, origin_allowed
+from gateway.edge.request import BadRequest, parse_head, take_head
 from gateway.edge.upgrade import accepting_response, read_ordinary
-from protocol.encodings import BY_SUBPROTOCOL
+from gateway.edge.wire import make_protocol
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 FIELDS = {
@@ -32,28 +31,23 @@ def request(
     return (start + "\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + end).encode("latin-1")
 
 
-def by_the_library(data: bytes) -> tuple[Any, bytes] | None:
+def by_the_long_way(data: bytes) -> tuple[Any, bytes] | None:
     """What the long way makes of a request: the decision and the response; None = refused."""
-
-    class Chooser(ServerProtocol):
-        def select_subprotocol(self, subprotocols: Any) -> Any:
-            return next((name for name in subprotocols if name in BY_SUBPROTOCOL), None)
-
-    protocol = Chooser()
-    protocol.receive_data(data)
-    for event in protocol.events_received():
-        if isinstance(event, Request):
-            decision = decide(event, [], lambda: (True, ""))
-            if isinstance(decision, Answer):
-                return None
-            protocol.send_response(protocol.accept(event))
-            if protocol.state is OPEN:
-                return decision, b"".join(protocol.data_to_send())
-    return None
+    try:
+        if take_head(data, 0, 32768) != len(data):
+            return None
+        event = parse_head(data)
+    except BadRequest:
+        return None
+    decision = decide(event, [], lambda: (True, ""))
+    if isinstance(decision, Answer):
+        return None
+    response = make_protocol(CONNECTING, 65536).accept(event)
+    return (decision, response.serialize()) if response.status_code == 101 else None
 
 
 def by_the_short_way(data: bytes) -> tuple[Any, bytes] | None:
-    """The same for the short way; None = left to the library."""
+    """The same for the short way; None = left to the long way."""
     ordinary = read_ordinary(data)
     if ordinary is None or not origin_allowed(ordinary.origins, ordinary.host, []):
         return None
@@ -144,7 +138,7 @@ changes = st.dictionaries(
 )
 @settings(max_examples=500, deadline=None)
 @example({}, set(), "GET /connection/websocket HTTP/1.1", "\r\n")
-def test_what_the_short_way_accepts_the_library_accepts_with_the_same_response(
+def test_what_the_short_way_accepts_the_long_way_accepts_with_the_same_response(
     changed: dict[str, str], removed: set[str], start: str, end: str
 ) -> None:
     fields = {name: value for name, value in (FIELDS | changed).items() if name not in removed}
@@ -152,7 +146,7 @@ def test_what_the_short_way_accepts_the_library_accepts_with_the_same_response(
     short = by_the_short_way(data)
     if short is None:
         return
-    long = by_the_library(data)
+    long = by_the_long_way(data)
     assert long is not None, data
     assert short[0] == long[0]
     assert headers(short[1]) == headers(long[1])
@@ -163,24 +157,24 @@ line_characters = st.text(string.printable + "\xe9\x00\x7f", max_size=30)
 
 @given(st.lists(line_characters, max_size=4), st.integers(0, 5))
 @settings(max_examples=300, deadline=None)
-def test_lines_of_any_characters_are_not_accepted_where_the_library_refuses(lines: list[str], at: int) -> None:
+def test_lines_of_any_characters_are_not_accepted_where_the_long_way_refuses(lines: list[str], at: int) -> None:
     ordinary = [f"{name}: {value}" for name, value in FIELDS.items()]
     mixed = "\r\n".join(["GET /connection/websocket HTTP/1.1", *ordinary[:at], *lines, *ordinary[at:], "", ""])
     data = mixed.encode("latin-1")
     short = by_the_short_way(data)
     if short is not None:
-        long = by_the_library(data)
+        long = by_the_long_way(data)
         assert long is not None, data
         assert short[0] == long[0]
 
 
 @given(st.binary(max_size=300))
-def test_arbitrary_bytes_are_left_to_the_library(data: bytes) -> None:
+def test_arbitrary_bytes_are_left_to_the_long_way(data: bytes) -> None:
     assert read_ordinary(data) is None
 
 
 @given(st.integers(0, len(request()) - 1))
-def test_a_request_that_is_not_complete_is_left_to_the_library(size: int) -> None:
+def test_a_request_that_is_not_complete_is_left_to_the_long_way(size: int) -> None:
     assert read_ordinary(request()[:size]) is None
 
 
@@ -201,11 +195,11 @@ def test_what_browsers_and_sdks_send_goes_the_short_way(fields: dict[str, str]) 
     assert by_the_short_way(request(FIELDS | fields)) is not None
 
 
-def test_a_body_is_left_to_the_library() -> None:
+def test_a_body_is_left_to_the_long_way() -> None:
     assert read_ordinary(request(FIELDS | {"Content-Length": "0"})) is None
     assert read_ordinary(request(FIELDS | {"Transfer-Encoding": "chunked"})) is None
 
 
-def test_a_field_that_must_stand_once_is_left_to_the_library_when_it_stands_twice() -> None:
+def test_a_field_that_must_stand_once_is_left_to_the_long_way_when_it_stands_twice() -> None:
     for name in ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version"):
         assert read_ordinary(request(FIELDS | {name: FIELDS.get(name, "x")})) is None

@@ -20,11 +20,13 @@ from gateway.config.schema import (
     ENV_PREFIX,
     NAMESPACES,
     SettingPath,
+    all_settings,
     closest,
     did_you_mean,
     env_name,
     field_at,
     is_list,
+    is_secret,
     is_table,
     sections,
     toml_name,
@@ -209,15 +211,23 @@ def from_file(path: Path) -> Source:
 
 
 def from_environment(environ: Mapping[str, str], namespaces: Iterable[str]) -> Source:
-    """Settings of variables `GATEWAY_<SECTION>__<KEY>`. Others are not looked at: Kubernetes makes GATEWAY_PORT itself.
+    """Settings of variables `GATEWAY_<SECTION>__<KEY>`.
+
+    Other programs may have variables with the same prefix, and Kubernetes sets GATEWAY_PORT for a service called
+    `gateway`. A variable is a problem only if its section is ours or nearly so, or if it is a setting's name but for
+    the number of underscores.
 
     `namespaces`: those that have a name already, for the ones with characters that no variable's name can have.
     """
     named = {env_name((name,)): name for name in namespaces}
     source = Source([], [], [])
     for variable, text in sorted(environ.items()):
+        if not variable.upper().startswith(ENV_PREFIX):
+            continue
         words = variable.upper().removeprefix(ENV_PREFIX).lower().split("__")
-        if not variable.upper().startswith(ENV_PREFIX) or len(words) < 2:
+        if len(words) < 2 or not closest(words[0], (*sections(), NAMESPACES)):
+            if (meant := _near_miss(variable)) and not _SERVICE_LINK.match(text):
+                source.problems.append(f'{variable}: sections and keys are joined by two underscores: "{meant}"')
             continue
         path: SettingPath = tuple(words)
         if words[0] == NAMESPACES and len(words) > 2:
@@ -240,6 +250,29 @@ def from_environment(environ: Mapping[str, str], namespaces: Iterable[str]) -> S
         except ValueError as error:
             source.problems.append(f"{variable}: {error}")
     return source
+
+
+_SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
+"""How the value begins that Kubernetes gives to `<SERVICE>_PORT`."""
+
+
+def _near_miss(variable: str) -> str:
+    """The variable that `variable` would be with the right number of underscores, or ""."""
+    squeezed = _squeezed(variable.upper())
+    for path, _ in all_settings(()):
+        for name in (env_name(path), env_name(path) + SUFFIX.upper()):
+            if _squeezed(name) == squeezed and (name == env_name(path) or is_secret(path)):
+                return name
+    of_namespaces = _squeezed(env_name((NAMESPACES, "")))
+    for key in Namespace.model_fields:
+        end = f"_{key.upper()}"
+        if squeezed.startswith(of_namespaces) and squeezed.endswith(end) and len(squeezed) > len(of_namespaces + end):
+            return env_name((NAMESPACES, squeezed[len(of_namespaces) : -len(end)], key))
+    return ""
+
+
+def _squeezed(name: str) -> str:
+    return re.sub("_+", "_", name)
 
 
 def _closest_variable(path: SettingPath) -> str:

@@ -115,7 +115,9 @@ def test_variables_of_others_are_left_alone() -> None:
     """Kubernetes sets the first three for a service that is called `gateway`."""
     others = {"GATEWAY_PORT": "tcp://10.0.0.1:8000", "GATEWAY_SERVICE_HOST": "x", "GATEWAY_PORT_8000_TCP_PORT": "1"}
     assert load(environ={**others, "GATEWAYS__X__Y": "1", "MY_GATEWAY_SERVER__PORT": "1"}) == load()
-    assert load(environ={"GATEWAY_IMAGE__TAG": "1", "GATEWAY_X__Y": "1", "GATEWAY___": "1", "GATEWAY_HOME": "/"}) == load()
+    assert (
+        load(environ={"GATEWAY_IMAGE__TAG": "1", "GATEWAY_X__Y": "1", "GATEWAY___": "1", "GATEWAY_HOME": "/"}) == load()
+    )
 
 
 def test_what_kubernetes_sets_for_a_service_is_no_slip() -> None:

@@ -76,8 +76,8 @@ class BackendServer:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-                body = await reader.readexactly(int(headers["content-length"]))
-                asked = Asked(head[0].split(" ")[1], headers, json.loads(body))
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                asked = Asked(head[0].split(" ")[1], headers, json.loads(body or b"{}"))
                 self.asked.append(asked)
                 writer.write(_encoded(await self.respond(asked)))
                 await writer.drain()

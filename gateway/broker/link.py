@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import hiredis
 from redis.crc import key_slot
@@ -25,6 +25,9 @@ from gateway.storage.endpoint import Server
 
 MOVED = ("MOVED ", "ASK ", "CLUSTERDOWN ", "TRYAGAIN ")
 """How errors begin that say: not here, not now."""
+REPLIES_A_PASS: Final = 512
+"""Replies that one turn of the loop reads: after a backlog, the sockets of clients take turns with the rest of it."""
+_A_PASS: Final = range(REPLIES_A_PASS)
 
 
 class SubscriberListener(Protocol):
@@ -88,6 +91,7 @@ class Link(asyncio.Protocol):
         self._changes_sent = 0
         self._answered: asyncio.Future[Any] | None = None
         self._alive = False
+        self._behind = False  # the reader may hold more replies
         self._deliver = listener.message_received
         self.held: set[bytes] = set()
         """Channels that Redis has confirmed while `restoring`."""
@@ -212,16 +216,31 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """On the path of every message."""
         self._alive = True
-        message = self._message
         self._reader.feed(data)
+        if self._behind:
+            return
+        message, gets = self._message, self._reader.gets
         try:
-            while (reply := self._reader.gets()) is not False:
+            for _ in _A_PASS:
+                if (reply := gets()) is False:
+                    return
                 if type(reply) is list and reply[0] == message:
                     self._deliver(reply[1], reply[2])
                 else:
                     self._reply_received(reply)
         except hiredis.ProtocolError as error:
             self.end(f"not a Redis server: {error}")
+        if self._transport is not None:
+            self._behind = True
+            self._transport.pause_reading()
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """The rest, or a pass's worth of it."""
+        if self._transport is not None:
+            self._behind = False
+            self._transport.resume_reading()
+            self.data_received(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.end(str(exc) if exc else "closed by Redis")

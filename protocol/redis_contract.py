@@ -81,6 +81,8 @@ class Metadata(msgspec.Struct, omit_defaults=True):
 
     info: ClientInfo | None = None
     tags: dict[str, str] = {}
+    skip_history: bool = False
+    """Its publisher has chosen not to keep it, in a channel with history."""
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -88,6 +90,8 @@ class Received(msgspec.Struct, frozen=True):
 
     publication: Publication
     position: Position | None = None
+    skip_history: bool = False
+    """Its publisher has chosen not to keep it."""
 
 
 class PresenceChange(msgspec.Struct, frozen=True):
@@ -215,6 +219,11 @@ def control_channel(prefix: str) -> bytes:
     return f"{prefix}:control".encode()
 
 
+def rules_key(prefix: str) -> bytes:
+    """Hash: the gateway's rules for publications, and their version (`protocol.publish_rules`)."""
+    return f"{prefix}:rules".encode()
+
+
 def canary_channel(prefix: str, worker: str) -> bytes:
     """The Redis channel on which a worker hears its own canary."""
     return f"{prefix}:canary:{_tagged(prefix, worker)}".encode()
@@ -286,4 +295,4 @@ def decode_payload(payload: bytes) -> Received | PresenceChange:
         publication = Publication(data=Raw(json_line(data)), info=meta.info, tags=meta.tags, offset=offset)
     except (DecodeError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise EnvelopeError(str(error)) from error
-    return Received(publication, Position(offset=offset, epoch=epoch) if offset else None)
+    return Received(publication, Position(offset=offset, epoch=epoch) if offset else None, meta.skip_history)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import io
 import os
@@ -21,6 +20,7 @@ from urllib.request import Request, urlopen
 import orjson
 import psutil
 import pytest
+import redis
 from rich.console import Console
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
@@ -33,8 +33,10 @@ from gateway.cli.top import frame
 from gateway.clock import SystemClock
 from gateway.errors import StartupError, TokenInvalid
 from gateway.supervisor import Serving, Supervisor
+from protocol.publish_rules import HistoryRule, PublishRules, encode_rules
 from tests.support.gateway import Gateway, serving
 from tests.support.processes import kill_all
+from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).parent.parent
 SECRET = "a secret that is long enough for HS256"
@@ -309,7 +311,6 @@ def test_the_program_is_named_as_it_was_started(monkeypatch: pytest.MonkeyPatch,
         (["feed", "hello"], 2, """text needs quotes of its own: '"hello"'"""),
         (["feed", "NaN"], 2, "not JSON"),
         (["feed", ""], 2, "not JSON"),
-        (["feed", '"' + "x" * 1_048_576 + '"'], 1, "1048578 bytes are more than the 1048576"),
         (["feed", "{}", "--port", "1"], 1, "no gateway of this user with an embedded Redis runs here on port 1"),
         (["feed", "{}", "--redis-url", "redis://me:hunter2@127.0.0.1:1"], 1, "Redis at redis://127.0.0.1:1: "),
         (["feed", "{}", "--redis-url", "http://me:hunter2@x"], 2, "--redis-url: must start with redis://"),
@@ -322,38 +323,71 @@ def test_publish_says_what_is_wrong(run: Run, arguments: list[str], status: int,
     assert "hunter2" not in result.stderr
 
 
-async def test_publish_goes_to_the_redis_of_the_configuration(tmp_path: Path) -> None:
-    """A server that understands PUBLISH and says what it got."""
-    got: list[bytes] = []
+RULES = PublishRules(
+    namespaces={"default": None, "chat": HistoryRule(10, 60.0)}, publication_bytes=1000, channel_length=20
+)
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
-            parts = []
-            for _ in range(int(line[1:])):
-                size = int((await reader.readline())[1:])
-                parts.append((await reader.readexactly(size + 2))[:-2])
-            if parts[0] == b"PUBLISH":
-                got.extend(parts[1:])
-                writer.write(b":2\r\n")
-            elif parts[0] == b"HELLO":
-                writer.write(b"%1\r\n+proto\r\n:3\r\n")
-            else:
-                writer.write(b"+OK\r\n")
-        writer.close()
 
-    path = tmp_path / "redis.sock"
-    async with await asyncio.start_unix_server(answer, path):
-        environ = {**os.environ, "GATEWAY_REDIS__URL": f"unix://{path}", "GATEWAY_REDIS__PREFIX": "app"}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway", "publish", "chat:a", "-"),
-            cwd=ROOT,
-            env=environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        output, _ = await process.communicate('{"é": 1}\n'.encode())
-    assert (process.returncode, output) == (0, b"Published to chat:a: 2 workers got it.\n")
-    assert got == [b"app:pub:chat:a", '{"é": 1}\n'.encode()]
+@pytest.fixture
+def ruled(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """The Redis of a gateway that has stored its rules with the prefix `app`."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.hset("app:rules", mapping={"rules": encode_rules(RULES), "version": 1})
+        yield client
+
+
+def published(
+    server: RedisServer, *arguments: str, data: str = "-", **options: Any
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", "publish", *arguments, data],
+        cwd=ROOT,
+        env={**os.environ, "GATEWAY_REDIS__URL": server.url, "GATEWAY_REDIS__PREFIX": "app"},
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_publish_tells_how_many_workers_got_it(ruled: redis.Redis, redis_server: RedisServer) -> None:
+    assert published(redis_server, "news", input="1").stdout == "Published to news: nobody is subscribed.\n"
+    with ruled.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe("app:pub:news")
+        pubsub.get_message(timeout=5)
+        assert published(redis_server, "news", input='{"é": 1}\n').stdout == "Published to news: 1 worker got it.\n"
+        message: Any = pubsub.get_message(timeout=5)
+    assert orjson.loads(message["data"]) == {"é": 1}
+
+
+def test_publish_into_a_channel_with_history_goes_to_its_log(ruled: redis.Redis, redis_server: RedisServer) -> None:
+    for offset in (1, 2):
+        found = published(redis_server, "chat:a", data='{"n": 1}')
+        assert found.stdout == f"Published to chat:a: it is in the history, at offset {offset}.\n"
+    assert ruled.xlen("app:log:chat:a") == 2
+
+
+@pytest.mark.parametrize(
+    ("channel", "data", "words"),
+    [
+        ("rooms:a", "1", 'no namespace "rooms" is configured'),
+        ("a-channel-with-a-long-name", "1", "20"),
+        ("news", '"' + "x" * 999 + '"', "makes 1001 bytes, the gateway takes 1000"),
+    ],
+)
+def test_publish_keeps_to_the_rules_of_the_gateway(
+    ruled: redis.Redis, redis_server: RedisServer, channel: str, data: str, words: str
+) -> None:
+    assert ruled.exists("app:rules")
+    found = published(redis_server, channel, data=data)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert words in found.stderr
+
+
+def test_publish_without_a_gateway_says_so(redis_server: RedisServer) -> None:
+    found = published(redis_server, "news", data="1")
+    assert found.returncode == 1
+    assert "no gateway has stored its rules in this Redis" in found.stderr
 
 
 # Real processes

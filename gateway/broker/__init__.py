@@ -12,6 +12,7 @@ from gateway.broker.link import SubscriberListener
 from gateway.broker.log import ChannelLog, Page, Published
 from gateway.broker.presence import PresenceStore
 from gateway.broker.revocations import RevocationStore
+from gateway.broker.rules import RulesStore, keep_rules
 from gateway.broker.streams import Life, Outcome, StoredStream, StreamStore, stream_channel
 from gateway.broker.subscriber import Subscriber
 from gateway.broker.user_places import Entered, UserPlaces
@@ -29,6 +30,7 @@ __all__ = [
     "PresenceStore",
     "Published",
     "RevocationStore",
+    "RulesStore",
     "StoredStream",
     "StreamStore",
     "Subscriber",
@@ -36,5 +38,6 @@ __all__ = [
     "Subscribes",
     "UserPlaces",
     "keep_functions",
+    "keep_rules",
     "stream_channel",
 ]

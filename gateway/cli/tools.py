@@ -6,13 +6,16 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.options import ConfigFile, RedisUrl, fail, load
 from gateway.clock import SystemClock
 from gateway.config import Config
+
+if TYPE_CHECKING:
+    from protocol.position import Position
 
 
 def token(
@@ -60,24 +63,32 @@ def publish(
 ) -> None:
     """Publish to everyone who is subscribed to a channel.
 
-    Through the Redis of the configuration, else through the embedded one of a gateway on this machine.
+    Through the Redis of the configuration, else through the embedded one of a gateway on this machine. The rules that
+    the gateway keeps there say whether the channel exists, and whether it has a history.
     """
     settings = load(config, {"redis_url": redis_url, "port": port}, to_serve=False).config
     document = sys.stdin.buffer.read() if data == "-" else data.encode(errors="surrogateescape")
     check_channel(channel, settings.limits.channel_length)
     json(document)
-    if len(document) > settings.limits.publication_bytes:
-        fail(f"{len(document)} bytes are more than the {settings.limits.publication_bytes} that the gateway takes")
-    workers = _publish(settings, channel, document)
-    reached = "nobody is subscribed" if not workers else f"{workers} worker{'s' if workers > 1 else ''} got it"
+    answer = _publish(settings, channel, document)
+    if isinstance(answer, int):
+        reached = "nobody is subscribed" if not answer else f"{answer} worker{'s' if answer > 1 else ''} got it"
+    else:
+        reached = f"it is in the history, at offset {answer.offset}"
     typer.echo(f"Published to {channel}: {reached}.")
 
 
-def _publish(settings: Config, channel: str, document: bytes) -> int:
+def _publish(settings: Config, channel: str, document: bytes) -> int | Position:
+    """Its position; without history, the number of workers that got it."""
     from gateway.broker.connection import Connection
-    from gateway.errors import BrokerError
+    from gateway.broker.rules import RulesStore
+    from gateway.errors import BrokerError, PublishInvalid
+    from gateway.publisher.messages import Message, RawJSON
+    from gateway.publisher.rules import NO_RULES, rules_of
+    from gateway.publisher.sending import Sender
     from gateway.storage.folder import embedded_socket
     from gateway.storage.redis import endpoint
+    from protocol.errors import EnvelopeError
     from protocol.redis_contract import publish_channel
 
     redis = settings.redis
@@ -90,12 +101,21 @@ def _publish(settings: Config, channel: str, document: bytes) -> int:
             )
         redis = redis.model_copy(update={"url": f"unix://{socket}"})
 
-    async def run() -> int:
+    async def run() -> int | Position:
         connection = Connection(redis)
         queue = connection.queue()
         sending = asyncio.create_task(queue.run())
         try:
-            return await queue.publish(publish_channel(redis.prefix, channel), document)
+            stored = await RulesStore(queue, prefix=redis.prefix).read()
+            if stored is None:
+                fail(f"not published through Redis at {endpoint(redis)}: {NO_RULES}")
+            prepared = rules_of(stored.rules).prepare(Message(channel=channel, data=RawJSON(document)))
+            if prepared.history is None:
+                return await queue.publish(publish_channel(redis.prefix, channel), prepared.payload)
+            position = await Sender(queue, redis.prefix).send(prepared)
+            if position is None:
+                raise RuntimeError("a publication with history has no position")
+            return position
         finally:
             sending.cancel()
             await asyncio.wait((sending,))
@@ -103,7 +123,9 @@ def _publish(settings: Config, channel: str, document: bytes) -> int:
 
     try:
         return asyncio.run(run())
-    except BrokerError as error:
+    except PublishInvalid as error:
+        fail(str(error), 2)
+    except (BrokerError, EnvelopeError) as error:
         fail(f"not published through Redis at {endpoint(redis)}: {error}")
 
 

@@ -57,6 +57,7 @@ LEVELS: Final = (
 """Levels of the memory governor in words."""
 REASONS: Final = {
     "gateway_dropped": "publications dropped",
+    "gateway_history_bypassed": "publications bypassed the history",
     "gateway_handshakes_refused": "handshakes refused",
     "gateway_memory_actions": "memory governor",
 }

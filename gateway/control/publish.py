@@ -107,7 +107,9 @@ class Publishing:
         if self._streams and namespace_of(channel) == STREAM_NAMESPACE:
             raise ApiError(NOT_AVAILABLE, "channel: is a token stream, and only its producer publishes there")
         kept = rules.has_history and not request.skip_history
-        payload = data if kept or not request.tags else encode_envelope(data, Metadata(tags=request.tags))
+        skipped = rules.has_history and not kept
+        metadata = Metadata(tags=request.tags, skip_history=skipped)
+        payload = encode_envelope(data, metadata) if not kept and (request.tags or skipped) else data
         # What workers do not take must not be logged: subscribers would have a hole instead of it.
         size = len(payload) + (len(msgspec.json.encode(request.tags)) + ENVELOPE_BYTES if kept else 0)
         if size > self._max_bytes:

@@ -254,6 +254,9 @@ class Hub:
             feed.received(received.publication, received.position, len(payload))
         elif known.receivers:
             # A plain PUBLISH beside the log: at most once, and not at the cost of what is in the log.
+            if not received.skip_history:
+                counters[names.BYPASSED] += 1
+                self._reports.bypassed(known.name)
             if self._fanout.has_room(known):
                 self._fanout.enqueue(known, received.publication, len(payload))
             else:

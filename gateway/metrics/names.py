@@ -110,6 +110,13 @@ DROPPED_INVALID: Final = _metric("dropped", "counter", _DROPPED, "reason", "unde
 DROPPED_TOO_LARGE: Final = _metric("dropped", "counter", _DROPPED, "reason", "too_large")
 DROPPED_QUEUE: Final = _metric("dropped", "counter", _DROPPED, "reason", "queue_full")
 DROPPED_SLOW: Final = _metric("dropped", "counter", _DROPPED, "reason", "slow_consumer")
+BYPASSED: Final = _metric(
+    "history_bypassed",
+    "counter",
+    "Publications in channels with history that are not in their log",
+    "reason",
+    "plain_publish",
+)
 HEALED: Final = _metric("healed", "counter", "Times a gap in a channel with history was filled from its log")
 HEALED_PUBLICATIONS: Final = _metric("healed_publications", "counter", "Publications that filled such gaps")
 FELL_BEHIND: Final = _metric("subscribers_behind", "counter", "Times a slow subscriber was left to catch up")

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from gateway.broker.backoff import Backoff
 from gateway.broker.connection import Connection
+from gateway.broker.rules import RulesStore
 from gateway.errors import PublisherClosed, PublishInvalid
 from gateway.publisher.messages import History, Message, Prepared, Rules
 from gateway.publisher.options import (
@@ -24,6 +25,7 @@ from gateway.publisher.options import (
     redis_settings,
 )
 from gateway.publisher.outbox import Outbox
+from gateway.publisher.rules import GatewayRules
 from gateway.publisher.sending import Sender
 from gateway.tasks import TaskScope
 from protocol.position import Position
@@ -54,18 +56,20 @@ class AsyncPublisher:
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         """`url`: as the gateway's `redis.url`, also Sentinel's or a cluster's. Nothing is opened before `async with`.
+        `prefix` must be the gateway's.
 
-        `namespaces`: the history of every namespace of the gateway, `default` for channels without one; a channel of
-        any other namespace is refused. None = no channel has history, and namespaces are not checked. `prefix`,
-        `max_bytes` and `channel_length` must be as the gateway has them; `from_config` sees to that.
+        By default the publisher follows the rules that the gateway keeps in Redis: which namespaces exist, which of
+        them have history, and how large a publication may be. Changes are seen within `MAX_AGE_S` seconds. To publish
+        without any gateway, give the rules yourself: `namespaces`, the history of every namespace, `default` for
+        channels without one; with it, `max_bytes` and `channel_length`.
 
         Raises ConfigError.
         """
         self._settings = redis_settings(url, prefix, connect_timeout_s)
-        self._rules = Rules(
-            namespaces=None if namespaces is None else dict(namespaces),
-            max_bytes=max_bytes,
-            channel_length=channel_length,
+        self._rules = (
+            Rules(namespaces=dict(namespaces), max_bytes=max_bytes, channel_length=channel_length)
+            if namespaces is not None
+            else None
         )
         self._retry_for_s = retry_for_s
         self._session: _Session | None = None
@@ -122,7 +126,9 @@ class AsyncPublisher:
             version_epoch=version_epoch,
             history=history,
         )
-        return await self._outbox.put(self._rules.prepare(message))
+        session = self._entered
+        rules = self._rules or await session.rules.get(str(channel))
+        return await session.outbox.put(rules.prepare(message))
 
     async def publish_many(self, messages: Iterable[Message]) -> list[Position | None]:
         """Publish all of `messages`, in order, many in a round trip; their positions.
@@ -131,16 +137,17 @@ class AsyncPublisher:
         `publish`: the first is raised when nothing is under way any more, and at most 999 messages behind the failed
         one have been sent. With keys of your own, calling again with the same messages is safe.
         """
+        session = self._entered
+        rules = self._rules or await session.rules.get("")
         prepared: list[Prepared] = []
         for index, message in enumerate(messages):
             try:
-                prepared.append(self._rules.prepare(message))
+                prepared.append(rules.prepare(message))
             except PublishInvalid as error:
                 raise PublishInvalid(f"messages[{index}].{error.field}", error.problem) from error
         positions: list[Position | None] = []
         for start in range(0, len(prepared), CHUNK):
-            outbox = self._outbox
-            chunk = [outbox.put(each) for each in prepared[start : start + CHUNK]]
+            chunk = [session.outbox.put(each) for each in prepared[start : start + CHUNK]]
             for answer in await asyncio.gather(*chunk, return_exceptions=True):
                 if isinstance(answer, BaseException):
                     raise answer
@@ -148,10 +155,10 @@ class AsyncPublisher:
         return positions
 
     @property
-    def _outbox(self) -> Outbox:
+    def _entered(self) -> _Session:
         if self._session is None:
             raise PublisherClosed("use the publisher inside `async with`")
-        return self._session.outbox
+        return self._session
 
 
 class _Session:
@@ -160,9 +167,15 @@ class _Session:
     def __init__(self, redis: Connection, prefix: str, retry_for_s: float) -> None:
         self._redis = redis
         self._commands = redis.queue()
-        backoff = Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, random.random)
-        self.outbox = Outbox(Sender(self._commands, prefix).send, backoff, retry_for_s=retry_for_s)
+
+        def backoff() -> Backoff:
+            return Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, random.random)
+
+        self.outbox = Outbox(Sender(self._commands, prefix).send, backoff(), retry_for_s=retry_for_s)
         self._tasks = TaskScope(self.outbox.fail)
+        self.rules = GatewayRules(
+            RulesStore(self._commands, prefix=prefix), self._tasks, backoff(), retry_for_s=retry_for_s
+        )
 
     def start(self) -> None:
         self._tasks.spawn(self._commands.run())

@@ -83,8 +83,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What may be published, and which channels have a log."""
 
-    namespaces: Mapping[str, History | None] | None
-    """History by namespace, `default` for channels without one. None = every namespace, none with history."""
+    namespaces: Mapping[str, History | None]
+    """History by namespace, `default` for channels without one."""
     max_bytes: int
     """Largest payload that the gateway takes (limits.publication_bytes)."""
     channel_length: int
@@ -92,9 +92,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     def prepare(self, message: Message) -> Prepared:
         """`message`, encoded. Raises PublishInvalid with the name of the field."""
         history = self._history_of_channel(message.channel)
+        skipped = message.history is None and history is not None
         if not isinstance(message.history, UnsetType):
             history = message.history
-        metadata = Metadata(tags=_tags(message.tags))
+        metadata = Metadata(tags=_tags(message.tags), skip_history=skipped)
         data = encode_data(message.data)
         if history is None:
             for field, given in (
@@ -104,7 +105,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
             ):
                 if given:  # Better refused than ignored: the caller relies on it.
                     raise PublishInvalid(field, "needs a channel with history")
-            payload = encode_envelope(data, metadata) if metadata.tags else data
+            payload = encode_envelope(data, metadata) if metadata.tags or skipped else data
             size = len(payload)
         else:
             payload = data
@@ -128,8 +129,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
             namespace = parse_channel(channel, self.channel_length).namespace
         except ChannelError as error:
             raise PublishInvalid("channel", str(error)) from error
-        if self.namespaces is None:
-            return None
         if namespace and namespace not in self.namespaces:
             raise PublishInvalid("channel", f'no namespace "{namespace}" is configured')
         return self.namespaces.get(namespace or "default")

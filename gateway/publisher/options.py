@@ -13,6 +13,7 @@ from gateway.config import STREAM_NAMESPACE, Config, Namespace, Redis, load_conf
 from gateway.errors import ConfigError
 from gateway.publisher.messages import History
 from gateway.storage.folder import embedded_socket
+from protocol.publish_rules import HistoryRule, PublishRules
 
 MAX_BYTES: Final = 1_048_576
 """As the gateway's limits.publication_bytes."""
@@ -69,6 +70,18 @@ def histories(config: Config) -> Mapping[str, History | None]:
         for name, namespace in config.namespaces.items()
         if name != STREAM_NAMESPACE or not config.streams.enabled  # only the writers of streams publish there
     }
+
+
+def publish_rules(config: Config) -> PublishRules:
+    """What a gateway with this configuration tells publishers."""
+    return PublishRules(
+        namespaces={
+            name: None if kept is None else HistoryRule(kept.size, kept.ttl_s)
+            for name, kept in histories(config).items()
+        },
+        publication_bytes=config.limits.publication_bytes,
+        channel_length=config.limits.channel_length,
+    )
 
 
 def _history(namespace: Namespace) -> History | None:

@@ -73,7 +73,7 @@ async def publish(session: Session, command_id: int, request: PublishRequest) ->
     info = ClientInfo(
         user=session.user, client=session.client, conn_info=session.info or UNSET, chan_info=chan_info or UNSET
     )
-    metadata = Metadata(info=info, tags=dict(options.tags))
+    metadata = Metadata(info=info, tags=dict(options.tags), skip_history=rules.has_history and not kept)
     size, allowed = len(data) + len(encode_metadata(metadata)) + POSITION_BYTES, context.config.limits.publication_bytes
     if size > allowed:
         # Workers would drop it, after its sender was told that all is well.

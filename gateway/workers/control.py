@@ -9,7 +9,16 @@ from functools import partial
 from typing import Final
 
 from gateway.auth.issue import sign_token
-from gateway.broker import ChannelLog, Connection, PresenceStore, RevocationStore, StreamStore, keep_functions
+from gateway.broker import (
+    ChannelLog,
+    Connection,
+    PresenceStore,
+    RevocationStore,
+    RulesStore,
+    StreamStore,
+    keep_functions,
+    keep_rules,
+)
 from gateway.cache import AsyncCache
 from gateway.clock import SystemClock
 from gateway.config import Config
@@ -31,7 +40,7 @@ from gateway.log import get_logger
 from gateway.metrics import CounterTable, LatencyRecorder, names
 from gateway.processes import WorkerEnd
 from gateway.publisher.messages import Rules
-from gateway.publisher.options import histories
+from gateway.publisher.options import histories, publish_rules
 from gateway.relay.counters import RelayReports
 from gateway.streams.reaper import Reaper
 from gateway.workers.link import run_worker
@@ -138,6 +147,7 @@ async def main(link: WorkerEnd, config: Config) -> None:
                 group.create_task(part)
                 for part in (
                     *(writing.run(), reading.run(), nodes.run(), keep_functions(writing)),
+                    keep_rules(RulesStore(writing, prefix=prefix), publish_rules(config)),
                     *(dashboard.run(), caches.run()),
                 )
             ]

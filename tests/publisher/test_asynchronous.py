@@ -158,7 +158,7 @@ async def test_what_is_under_way_is_finished_before_it_closes(redis_server: Redi
 
 
 async def test_it_works_inside_async_with_only_and_any_number_of_times(redis_server: RedisServer) -> None:
-    publisher = AsyncPublisher(redis_server.url)
+    publisher = AsyncPublisher(redis_server.url, namespaces={"default": None})
     for _ in range(2):
         with pytest.raises(PublisherClosed):
             await publisher.publish("news", 1)

@@ -72,7 +72,7 @@ async def test_without_history_a_lost_answer_is_an_error_and_nothing_is_sent_twi
         assert caught.value.attempts == 1
         await far.publish("chat:lobby", 2, history=None)
         messages: list[Any] = [pubsub.get_message(timeout=5) for _ in range(2)]
-    assert [message["data"] for message in messages] == [b"1", b"2"]
+    assert [message["data"].rpartition(b"\n")[2] for message in messages] == [b"1", b"2"]
 
 
 async def test_connections_that_are_killed_all_the_time_lose_and_double_nothing(
